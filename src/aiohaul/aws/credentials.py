@@ -1,0 +1,106 @@
+"""Credentials on botocore's own providers: given keys, and roles that renew themselves."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiobotocore.credentials import (
+    AioAssumeRoleCredentialFetcher,
+    AioCredentials,
+    AioRefreshableCredentials,
+)
+from aiobotocore.session import AioSession
+from botocore.exceptions import NoCredentialsError
+
+from aiohaul.aws.errors import translated
+from aiohaul.settings import Settings
+
+#: What AWS grants an AssumeRole that names no duration, in seconds.
+_DEFAULT_ROLE_DURATION = 3600
+#: botocore renews 15 minutes before the end, which is at once for the shortest role.
+_ADVISORY_REFRESH = 15 * 60
+_MANDATORY_REFRESH = 10 * 60
+
+
+class _Given:
+    """Stands where botocore's provider chain stands, and gives what is already settled."""
+
+    def __init__(self, credentials: Any) -> None:
+        self._credentials = credentials
+
+    async def load_credentials(self) -> Any:
+        return self._credentials
+
+
+async def use_credentials(session: AioSession, settings: Settings) -> None:
+    """Make every client of ``session`` use the keys and the role of ``settings``.
+
+    What ``settings`` leave open stays with botocore's own chain. Assumes the role once (STS
+    AssumeRole), so that a role that may not be assumed is an error here and not later.
+
+    Raises:
+        SettingsError: there are no credentials to assume the role with.
+        ServiceError: the role may not be assumed.
+    """
+    if settings.access_key_id is not None:
+        _provide(
+            session,
+            AioCredentials(
+                settings.access_key_id, settings.secret_access_key, settings.session_token
+            ),
+        )
+    if settings.role_arn is not None:
+        with translated("AssumeRole", settings.role_arn):
+            _provide(session, await _assumed(session, settings))
+
+
+def _provide(session: AioSession, credentials: Any) -> None:
+    session.register_component("credential_provider", _Given(credentials))
+
+
+async def _assumed(session: AioSession, settings: Settings) -> AioRefreshableCredentials:
+    duration = settings.role_duration or _DEFAULT_ROLE_DURATION
+    arguments: dict[str, Any] = {"RoleSessionName": f"aiohaul-{secrets.token_hex(8)}"}
+    if settings.role_duration is not None:
+        arguments["DurationSeconds"] = settings.role_duration
+    if settings.role_external_id is not None:
+        arguments["ExternalId"] = settings.role_external_id
+    # Not by session.get_credentials, which would keep the source's for the session's clients.
+    source = await session.get_component("credential_provider").load_credentials()
+    if source is None:
+        raise NoCredentialsError
+
+    def create_client(service: str, **keys: Any) -> Any:
+        return session.create_client(
+            service,
+            region_name=settings.region,
+            endpoint_url=sts_endpoint(settings.endpoint_url),
+            **keys,
+        )
+
+    fetcher = AioAssumeRoleCredentialFetcher(
+        create_client, source, settings.role_arn, extra_args=arguments
+    )
+    return AioRefreshableCredentials.create_from_metadata(
+        await fetcher.fetch_credentials(),
+        refresh_using=fetcher.fetch_credentials,
+        method="assume-role",
+        advisory_timeout=min(_ADVISORY_REFRESH, duration / 3),
+        mandatory_timeout=min(_MANDATORY_REFRESH, duration / 6),
+    )
+
+
+def sts_endpoint(endpoint_url: str | None) -> str | None:
+    """The endpoint for AssumeRole where a side names its own; None is botocore's choice.
+
+    A server that stands in for AWS answers STS too. An endpoint of AWS (of one service, or of a
+    VPC) does not.
+    """
+    return None if is_aws(urlsplit(endpoint_url or "").hostname or "") else endpoint_url
+
+
+def is_aws(host: str) -> bool:
+    """True for a host of AWS itself."""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))

@@ -1,0 +1,80 @@
+"""Small tools for structured concurrency that anyio does not have."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+async def work(jobs: Iterable[Callable[[], Awaitable[None]]], width: int) -> None:
+    """Do all jobs, at most ``width`` at once, each made only when its turn has come."""
+    turns = iter(jobs)
+
+    async def worker() -> None:
+        for job in turns:
+            await job()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(width):
+            tasks.start_soon(worker)
+
+
+async def to_its_end(
+    call: Callable[[], Awaitable[T]], grace: float, keep: Callable[[T], None]
+) -> None:
+    """Await ``call`` to its end even when cancelled, and hand its result to ``keep``.
+
+    For a request whose answer is needed to undo it: the id of an upload that was started. Once
+    the caller is cancelled, ``call`` has ``grace`` more seconds; then the cancellation goes on.
+    """
+    shield = anyio.CancelScope(shield=True)
+    ended = anyio.Event()
+    failures: list[Exception] = []
+
+    async def run() -> None:
+        try:
+            with shield:
+                keep(await call())
+        except Exception as error:  # noqa: BLE001  # raised below, outside of an exception group
+            failures.append(error)
+        finally:
+            ended.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        try:
+            await ended.wait()
+        finally:
+            shield.deadline = anyio.current_time() + grace
+    if failures:
+        raise failures[0]
+
+
+class Budget:
+    """A number of bytes that may be in memory at once, given out in the order of asking."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free = size
+        self._turn = anyio.Lock()
+        self._freed = anyio.Event()
+
+    @asynccontextmanager
+    async def hold(self, size: int) -> AsyncIterator[None]:
+        """Wait until ``size`` bytes (at most all of them) are free, and hold them."""
+        size = min(size, self._size)
+        async with self._turn:
+            while self._free < size:
+                self._freed = anyio.Event()
+                await self._freed.wait()
+            self._free -= size
+        try:
+            yield
+        finally:
+            self._free += size
+            self._freed.set()

@@ -1,0 +1,255 @@
+"""Where everything goes: keys, collisions and part sizes, decided before any byte moves."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from aiohaul.errors import CollisionError, PlanError
+from aiohaul.s3.local import LocalFile
+from aiohaul.s3.objects import S3Object, uri
+from aiohaul.settings import Settings
+
+MIB = 1024 * 1024
+#: S3's limits: bytes of a key, bytes of one CopyObject, parts of an upload.
+MAX_KEY = 1024
+MAX_COPY = 5 * 1024 * MIB
+MAX_PARTS = 10_000
+#: Bytes of a part, and of the largest object that goes as one PUT, where sizes allow it.
+PART_SIZE = 8 * MIB
+#: How many collisions an error names.
+_NAMED = 5
+
+Source = S3Object | LocalFile
+#: What two writes to one place have in common: the endpoint ("" is this machine), bucket, key.
+Place = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A new name: ``re.sub(pattern, sub, name)``.
+
+    Attributes:
+        pattern: a regex, searched for anywhere in the file name.
+        sub: what takes the place of every match; may refer to groups.
+    """
+
+    pattern: re.Pattern[str]
+    sub: str
+
+    def apply(self, name: str) -> str:
+        """The new name; the old one if the pattern is not in it."""
+        return self.pattern.sub(self.sub, name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A directory of a bucket to which objects are copied.
+
+    Attributes:
+        bucket: the bucket.
+        directory: without leading or trailing "/"; "" is the root of the bucket.
+        rename: the new names; None keeps the old ones.
+        flag: key of an empty object, written once every object is there and verified.
+        transfer_type: ``push`` lets S3 copy by itself where it can; ``proxy`` never does.
+        bucket_owner_full_control: gives every written object the ACL of that name.
+        settings: who and where; None is the Session's.
+    """
+
+    bucket: str
+    directory: str = ""
+    rename: Rename | None = None
+    flag: str | None = None
+    transfer_type: Literal["push", "proxy"] = "push"
+    bucket_owner_full_control: bool = True
+    settings: Settings | None = None
+
+    @property
+    def uri(self) -> str:
+        """Its name in events and reports."""
+        return uri(self.bucket, f"{self.directory}/" if self.directory else "")
+
+    def key(self, name: str) -> str:
+        """The key at which a file of this name lands."""
+        name = self.rename.apply(name) if self.rename else name
+        return f"{self.directory}/{name}" if self.directory else name
+
+    def target(self, name: str) -> str:
+        """That key with its bucket, as events name it."""
+        return uri(self.bucket, self.key(name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalDestination:
+    """A directory of this machine to which objects are copied.
+
+    Attributes:
+        directory: its path.
+        create: make it, and those above it, if it is not there.
+        rename: the new names; None keeps the old ones.
+        flag: path of an empty file, written once every object is there and verified.
+        mode: permission bits of the files; None leaves them to the umask.
+    """
+
+    directory: Path
+    create: bool = False
+    rename: Rename | None = None
+    flag: Path | None = None
+    mode: int | None = None
+
+    @property
+    def uri(self) -> str:
+        """Its name in events and reports."""
+        return f"{self.directory}/"
+
+    def path(self, name: str) -> Path:
+        """The path at which a file of this name lands."""
+        return self.directory / (self.rename.apply(name) if self.rename else name)
+
+    def target(self, name: str) -> str:
+        """That path, as events name it."""
+        return str(self.path(name))
+
+
+AnyDestination = Destination | LocalDestination
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What is done to a source once every destination has it.
+
+    Attributes:
+        kind: ``move``, ``rename`` (both to another key or path) or ``delete``.
+        bucket: where a move goes; None is the source's own bucket, or this machine.
+        prefix: what stands before the file name there: a prefix of keys, or a directory.
+        rename: the new names; None keeps the old ones.
+    """
+
+    kind: Literal["move", "rename", "delete"]
+    bucket: str | None = None
+    prefix: str = ""
+    rename: Rename | None = None
+
+    def key(self, name: str) -> str:
+        """The key, or path, to which a source of this name moves."""
+        return self.prefix + (self.rename.apply(name) if self.rename else name)
+
+
+def check(
+    sources: Sequence[Source],
+    source_endpoint: str,
+    destinations: Iterable[tuple[AnyDestination, str]],
+    action: Action | None = None,
+) -> None:
+    """Make sure that no two writes meet, and that no write falls on a source.
+
+    Args:
+        sources: what will be copied.
+        source_endpoint: the endpoint of objects among them.
+        destinations: each with its endpoint, "" for this machine.
+        action: what will be done to the sources afterwards.
+
+    Raises:
+        CollisionError: two different sources would land on one key or file; or a source would be
+            overwritten before, or deleted after, it was copied onto itself.
+        PlanError: a name is not one that the destination can take.
+    """
+    held = {_place_of(source, source_endpoint): source.uri for source in sources}
+    owners: dict[Place, str] = {}
+    problems: list[str] = []
+    for place, owner, shown in _writes(sources, source_endpoint, destinations, action):
+        if place in held:
+            problems.append(f"{shown} would overwrite the source {held[place]}")
+        elif owners.setdefault(place, owner) != owner:
+            problems.append(f"{owners[place]} and {owner} would both land on {shown}")
+    if problems:
+        more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        raise CollisionError(
+            f"nothing was copied: {'; '.join(problems[:_NAMED])}{more}."
+            " Give each its own name or directory"
+        )
+
+
+def _writes(
+    sources: Sequence[Source],
+    source_endpoint: str,
+    destinations: Iterable[tuple[AnyDestination, str]],
+    action: Action | None,
+) -> Iterator[tuple[Place, str, str]]:
+    """Every write of the plan: its place, whose bytes it writes, and its name for people."""
+    for destination, endpoint in destinations:
+        for source in sources:
+            place = _place_for(destination, endpoint, source)
+            yield place, source.uri, destination.target(source.name)
+        if isinstance(destination, LocalDestination):
+            if destination.flag is not None:
+                yield _file_place(destination.flag), "a flag", f"the flag {destination.flag}"
+        elif destination.flag is not None:
+            place = (endpoint, destination.bucket, checked_key(destination.flag))
+            yield place, "a flag", f"the flag {uri(destination.bucket, destination.flag)}"
+    if action is None or action.kind == "delete":
+        return
+    for source in sources:
+        key = action.key(source.name)
+        if isinstance(source, LocalFile):
+            place, shown = _file_place(Path(key)), key
+        else:
+            bucket = action.bucket or source.bucket
+            place, shown = (source_endpoint, bucket, checked_key(key)), uri(bucket, key)
+        # Renaming something to the name that it has is nothing to do, not a collision.
+        if place != _place_of(source, source_endpoint):
+            yield place, source.uri, f"{shown} (by the {action.kind})"
+
+
+def _place_of(source: Source, endpoint: str) -> Place:
+    if isinstance(source, LocalFile):
+        return _file_place(source.path)
+    return (endpoint, source.bucket, source.key)
+
+
+def _place_for(destination: AnyDestination, endpoint: str, source: Source) -> Place:
+    if isinstance(destination, Destination):
+        return (endpoint, destination.bucket, checked_key(destination.key(source.name)))
+    path = destination.path(source.name)
+    if path.parent != destination.directory or path.name in ("", ".", "..") or "\0" in path.name:
+        raise PlanError(
+            f"nothing was copied: {source.uri} has no name that a file in {destination.uri} can"
+            " have. Rename it"
+        )
+    return _file_place(path)
+
+
+def _file_place(path: Path) -> Place:
+    return ("", "", posixpath.abspath(path))
+
+
+def checked_key(key: str) -> str:
+    """``key``, if S3 can take it.
+
+    Raises:
+        PlanError: it is empty, begins with "/", ends in "/" or is longer than 1,024 bytes.
+    """
+    size = len(key.encode("utf-8", "surrogatepass"))
+    if not key or key.startswith("/") or key.endswith("/") or size > MAX_KEY:
+        shown = key if len(key) < MAX_KEY else f"{key[:60]}… ({size} bytes)"
+        raise PlanError(
+            f"nothing was copied: {shown!r} cannot be the key of a file: it needs a name, at most"
+            f" {MAX_KEY} bytes, and no leading '/'"
+        )
+    return key
+
+
+def part_size(size: int) -> int:
+    """Bytes of each part (but the last) in which an object of ``size`` bytes is moved."""
+    least = -(-size // MAX_PARTS)
+    return max(PART_SIZE, -(-least // MIB) * MIB)
+
+
+def parts(size: int) -> list[tuple[int, int]]:
+    """The parts of an object, each as its start and its number of bytes; at least one."""
+    step = part_size(size)
+    return [(start, min(step, size - start)) for start in range(0, size, step)] or [(0, 0)]

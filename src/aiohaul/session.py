@@ -1,0 +1,84 @@
+"""Session: where an application starts."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from aiohaul.aws.clients import Clients
+from aiohaul.errors import SettingsError
+from aiohaul.s3.handler import S3Handler
+from aiohaul.settings import Settings
+
+MAX_REQUESTS = 256
+
+
+class Session:
+    """The pooled clients of one event loop, and the handlers on them.
+
+    An async context manager: leaving it closes every connection, whatever happened. One per
+    event loop is enough for everything; it may not be shared between loops, threads or processes.
+    What is not given comes from the ``AWS_*`` environment variables, then from botocore's own
+    chain (profile, container, instance role).
+
+    Args:
+        region: such as ``eu-west-1``.
+        endpoint_url: an endpoint other than AWS's own.
+        access_key_id: with ``secret_access_key``: both or neither.
+        secret_access_key: never logged or shown.
+        session_token: for temporary keys.
+        role_arn: a role to assume; renewed by itself.
+        role_external_id: the external id that the role asks for.
+        role_duration: seconds that one AssumeRole lasts, 900 to 43,200.
+        max_requests: requests in flight at once for each service.
+
+    Raises:
+        SettingsError: half a pair of keys, or no room for a request.
+    """
+
+    def __init__(
+        self,
+        *,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        access_key_id: str | None = None,
+        secret_access_key: str | None = None,
+        session_token: str | None = None,
+        role_arn: str | None = None,
+        role_external_id: str | None = None,
+        role_duration: int | None = None,
+        max_requests: int = MAX_REQUESTS,
+    ) -> None:
+        if max_requests < 1:
+            raise SettingsError(f"max_requests must be at least 1, not {max_requests}")
+        settings = Settings(
+            access_key_id=access_key_id,
+            secret_access_key=secret_access_key,
+            session_token=session_token,
+            region=region,
+            role_arn=role_arn,
+            role_external_id=role_external_id,
+            role_duration=role_duration,
+            endpoint_url=endpoint_url,
+        )
+        self._clients = Clients(settings, max_requests=max_requests)
+
+    async def __aenter__(self) -> Self:
+        await self._clients.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._clients.__aexit__(kind, error, traceback)
+
+    def s3(self, settings: Settings | None = None) -> S3Handler:
+        """S3 as these settings reach it.
+
+        Args:
+            settings: who and where; what they leave open is the Session's.
+        """
+        return S3Handler(self._clients, settings)

@@ -1,0 +1,1 @@
+"""Task definitions: what they say, and carrying them out."""

@@ -1,0 +1,63 @@
+"""The one door: run any task definition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from aiohaul.progress import OnProgress, ignore
+from aiohaul.report import Report
+from aiohaul.session import Session
+from aiohaul.tasks.definition import Touch, parse
+from aiohaul.tasks.execution import run_touch
+from aiohaul.tasks.transfer import run_transfer
+
+
+async def run(
+    definition: Mapping[str, Any],
+    *,
+    session: Session | None = None,
+    on_progress: OnProgress | None = None,
+) -> Report:
+    """Carry out a task definition.
+
+    AWS: for a transfer ListObjectsV2, CopyObject (or GetObject with PutObject or a multipart
+    upload) and DeleteObjects; for an S3 execution PutObject.
+
+    Args:
+        definition: a transfer or an S3 execution, as Open Task Framework writes them.
+        session: whose connections to use; None makes a Session for this one task.
+        on_progress: told of everything that happens; called on the event loop.
+
+    Returns:
+        What was done.
+
+    Raises:
+        DefinitionError: the definition is wrong; no request was made.
+        NothingFoundError: nothing matched; of a watch, WatchTimeoutError.
+        PlanError: two writes would collide, or a name cannot be taken; nothing was copied.
+        TransferError: something is not where it should be; carries the report.
+        SettingsError: there are no credentials, or no region.
+        ServiceError: AWS, or the way to it, refused or failed a request.
+    """
+    task = parse(definition)
+    async with AsyncExitStack() as stack:
+        if session is None:
+            session = await stack.enter_async_context(Session())
+        if isinstance(task, Touch):
+            return await run_touch(task, session)
+        return await run_transfer(task, session, on_progress or ignore)
+
+
+def validate(definition: Mapping[str, Any]) -> None:
+    """Check a task definition as a whole, without touching the network.
+
+    Args:
+        definition: a transfer or an S3 execution.
+
+    Raises:
+        DefinitionError: something in it is wrong: where in the JSON, and what was expected.
+        UnsupportedError: it is right, but for another tool to run.
+    """
+    parse(definition)

@@ -1,0 +1,121 @@
+"""JSON schemas, and their refusals in words: where in the JSON, and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError
+from referencing import Registry, Resource
+
+from aiohaul.errors import DefinitionError
+
+#: A name, not a place: relative references resolve only under a scheme that has paths.
+_ROOT = "file:///aiohaul/"
+_SECRET = frozenset({"secret_access_key", "session_token", "access_key_id", "payload"})
+_SHOWN = 60
+
+Path = tuple[str | int, ...]
+
+
+def check(schema: str, value: Any, path: Path = ()) -> None:
+    """Hold a part of a definition against a schema.
+
+    Args:
+        schema: its file below ``schemas/``, such as ``transfer/s3_source.json``.
+        value: the part.
+        path: where the part stands in the definition.
+
+    Raises:
+        DefinitionError: with the first thing that is wrong, and how many more there are.
+    """
+    errors = sorted(_validator(schema).iter_errors(value), key=lambda error: len(error.path))
+    if not errors:
+        return
+    # The deepest errors of what stands first come last: a missing key explains what follows it.
+    place, problem = _explain(errors[0])
+    if len(errors) > 1:
+        problem += f" (and {len(errors) - 1} more wrong)"
+    raise DefinitionError(shown(path + place), problem)
+
+
+def shown(path: Sequence[str | int]) -> str:
+    """``("destination", 0, "bucket")`` -> ``destination[0].bucket``."""
+    text = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in path)
+    return text.removeprefix(".")
+
+
+@cache
+def _validator(schema: str) -> Draft202012Validator:
+    registry: Registry[Any] = Registry().with_resources(_resources())
+    return Draft202012Validator(
+        {"$ref": f"{_ROOT}{schema}"},
+        registry=registry,
+        format_checker=FormatChecker(formats=["regex"]),
+    )
+
+
+def _resources() -> Iterator[tuple[str, Resource[Any]]]:
+    for folder in (files("aiohaul.tasks") / "schemas").iterdir():
+        for file in folder.iterdir():
+            contents = json.loads(file.read_text(encoding="utf-8"))
+            yield f"{_ROOT}{folder.name}/{file.name}", Resource.from_contents(contents)
+
+
+def _explain(error: ValidationError) -> tuple[Path, str]:
+    """Where in the part, and what is wrong there."""
+    place: Path = tuple(error.absolute_path)
+    schema: Mapping[str, Any] = error.schema
+    properties: Mapping[str, Any] = schema.get("properties", {})
+    match error.validator:
+        case "additionalProperties":
+            return place, _unknown(sorted(set(error.instance) - set(properties)), properties)
+        case "required" | "anyOf" | "dependentRequired" | "not":
+            return place, _incomplete(error)
+        case _:
+            expected = schema.get("description", error.message)
+            problem = f"{_value(place, error.instance)} is not {expected}"
+            return place, f"{problem}: {error.cause}" if error.cause else problem
+
+
+def _unknown(keys: Sequence[str], known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(keys[0], known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
+    return f"unknown key {keys[0]!r}; {hint}"
+
+
+def _incomplete(error: ValidationError) -> str:
+    given = set(error.instance) if isinstance(error.instance, dict) else set()
+    rule = error.validator_value
+    match error.validator:
+        case "required":
+            return f"{next(key for key in rule if key not in given)!r} is missing"
+        case "dependentRequired":
+            key, needed = next(
+                (key, needed)
+                for key, others in rule.items()
+                for needed in others
+                if key in given and needed not in given
+            )
+            return f"{needed!r} is missing: {key!r} needs it"
+        case "anyOf":
+            first = rule[0].get("required", ["?"])[0]
+            others = sorted({key for option in rule for key in option.get("required", ())})
+            if len(others) > 1:
+                return f"{first!r} is missing ({' or '.join(map(repr, others))} must be given)"
+            return f"{first!r} is missing"
+        case _ if "required" in rule:
+            return f"{' and '.join(map(repr, rule['required']))} mean the same: keep one"
+        case _:
+            return f"expected {error.schema.get('description', 'nothing')}"
+
+
+def _value(place: Path, value: Any) -> str:
+    if _SECRET.intersection(str(each) for each in place):
+        return "the value"
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,0 +1,127 @@
+"""One transfer: find, select, plan, copy, flag, and the post-copy action."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import cast
+
+import anyio
+
+from aiohaul.errors import NothingFoundError, TransferError
+from aiohaul.progress import OnProgress
+from aiohaul.report import TransferReport
+from aiohaul.s3.actions import act_on_files
+from aiohaul.s3.handler import S3Handler, summary
+from aiohaul.s3.local import LocalFile, list_files
+from aiohaul.s3.objects import S3Object, uri
+from aiohaul.s3.plan import Source
+from aiohaul.s3.selection import Conditions, matching
+from aiohaul.s3.watch import wait_until_found
+from aiohaul.session import Session
+from aiohaul.tasks.definition import Transfer, TransferSource
+
+
+async def run_transfer(
+    transfer: Transfer, session: Session, on_progress: OnProgress
+) -> TransferReport:
+    """Carry out a transfer.
+
+    The post-copy action is done only if every destination has everything: a transfer that
+    failed in part leaves every source where it is, so that it can be run again.
+
+    Raises:
+        NothingFoundError: nothing matched, and that is an error; of a watch, WatchTimeoutError.
+        TransferError: something failed; carries the report.
+        PlanError: two writes would collide; nothing was copied.
+        ServiceError: the source cannot be listed.
+    """
+    start = anyio.current_time()
+    source = transfer.source
+    s3 = session.s3(source.settings)
+    try:
+        found = await _settle(source, s3, on_progress)
+    except NothingFoundError:
+        if source.nothing_is_an_error:
+            raise
+        return TransferReport(found=0, size=0, seconds=_since(start))
+    report = TransferReport(found=len(found), size=sum(each.size for each in found))
+    if source.watch is None or not source.watch.only:
+        report = await _haul(transfer, s3, found, report, on_progress)
+    report = replace(report, seconds=_since(start))
+    if not report.ok:
+        raise TransferError(summary(report), report)
+    return report
+
+
+async def _haul(
+    transfer: Transfer,
+    s3: S3Handler,
+    found: Sequence[Source],
+    report: TransferReport,
+    on_progress: OnProgress,
+) -> TransferReport:
+    """Copy what was found, and then do the post-copy action."""
+    source = transfer.source
+    reports = await s3.copy_all(
+        found, transfer.destinations, action=source.action, on_progress=on_progress
+    )
+    report = replace(report, destinations=reports)
+    if source.action is None or not report.ok:
+        return report
+    if source.bucket is None:
+        action = await act_on_files(cast("Sequence[LocalFile]", found), source.action, on_progress)
+    else:
+        action = await s3.act(
+            cast("Sequence[S3Object]", found),
+            source.action,
+            directory=source.directory,
+            bucket_owner_full_control=source.bucket_owner_full_control,
+            on_progress=on_progress,
+        )
+    return replace(report, action=action)
+
+
+async def _settle(
+    source: TransferSource, s3: S3Handler, on_progress: OnProgress
+) -> Sequence[Source]:
+    """Wait where there is a watch, then find what is meant."""
+    watch = source.watch
+    if watch is not None:
+        during = source.conditions if source.conditions and source.conditions.during_watch else None
+        looked_at = replace(source, directory=watch.directory, pattern=watch.pattern)
+        seen = await wait_until_found(
+            lambda: _find(looked_at, s3, during),
+            where=_where(looked_at),
+            timeout=watch.timeout,
+            interval=watch.interval,
+            on_progress=on_progress,
+        )
+        if watch.only:
+            return seen
+    found = await _find(source, s3, source.conditions)
+    if not found:
+        conditions = " and meets the conditions" if source.conditions else ""
+        raise NothingFoundError(f"nothing matches in {_where(source)}{conditions}")
+    return found
+
+
+async def _find(
+    source: TransferSource, s3: S3Handler, conditions: Conditions | None
+) -> list[Source]:
+    if source.bucket is not None:
+        return list(
+            await s3.find(source.bucket, source.directory, source.pattern, conditions=conditions)
+        )
+    files = matching(await list_files(source.directory), source.pattern)
+    return list(conditions.apply(files, datetime.now(UTC)) if conditions else files)
+
+
+def _where(source: TransferSource) -> str:
+    place = uri(source.bucket, source.directory) if source.bucket else source.directory
+    return f"{place} (names like {source.pattern.pattern!r})"
+
+
+def _since(start: float) -> float:
+    return round(anyio.current_time() - start, 3)
