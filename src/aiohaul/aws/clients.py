@@ -21,7 +21,7 @@ from botocore.utils import parse_timestamp
 from aiohaul.aws.credentials import is_aws, use_credentials
 from aiohaul.aws.errors import translated
 from aiohaul.aws.sockets import keepalive_socket
-from aiohaul.errors import EndpointError, SessionError
+from aiohaul.errors import EndpointError, SessionError, SettingsError
 from aiohaul.settings import Settings
 
 CONNECT_TIMEOUT = 10.0
@@ -155,21 +155,26 @@ class Clients:
             return found
         async with self._lock:  # one at a time: botocore's get_credentials has no lock of its own
             if key not in self._services:
-                with translated("creating a client", name):
-                    session = await self._session(settings, environment)
-                    client = await self._stack.enter_async_context(
-                        session.create_client(
-                            name,
-                            region_name=settings.region,
-                            endpoint_url=settings.endpoint_url,
-                            config=self._config(),
-                        )
-                    )
+                client = await self._create(name, settings, environment)
                 slots = self._slots.setdefault(
                     name, anyio.Semaphore(self.max_requests, fast_acquire=True)
                 )
                 self._services[key] = Service(client, slots)
             return self._services[key]
+
+    async def _create(self, name: str, settings: Settings, environment: _Environment) -> Any:
+        with translated("creating a client", name):
+            session = await self._session(settings, environment)
+            creator = session.create_client(
+                name,
+                region_name=settings.region,
+                endpoint_url=settings.endpoint_url,
+                config=self._config(),
+            )
+            try:
+                return await self._stack.enter_async_context(creator)
+            except ValueError as error:  # botocore's word for an endpoint that is no URL
+                raise SettingsError(f"a client for {name} cannot be made: {error}") from error
 
     async def _session(self, settings: Settings, environment: _Environment) -> AioSession:
         found = self._sessions.get((settings, environment))
@@ -196,6 +201,9 @@ class Clients:
             max_pool_connections=self.max_requests + 1,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             connector_args={"socket_factory": keepalive_socket},
+            # Some servers send the whole object's checksum with a range of it; what is read is
+            # held against the listed ETag and size instead.
+            response_checksum_validation="when_required",
         )
 
     def _check_owner(self) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import aiohttp
 from botocore import exceptions as botocore
+from botocore.parsers import ResponseParserError
 
 from aiohaul.errors import (
     AccessDeniedError,
@@ -107,6 +108,9 @@ _NO_SETTINGS = (
     botocore.ConfigParseError,
     botocore.InvalidRegionError,
     botocore.UnknownRegionError,
+    botocore.UnauthorizedSSOTokenError,
+    botocore.SSOTokenLoadError,
+    botocore.TokenRetrievalError,
 )
 # ConnectionError and HTTPClientError between them root every failure of the way to AWS.
 _NO_ANSWER = (
@@ -114,6 +118,8 @@ _NO_ANSWER = (
     botocore.HTTPClientError,
     botocore.ResponseStreamingError,
     botocore.IncompleteReadError,
+    botocore.FlexibleChecksumError,
+    ResponseParserError,
     aiohttp.ClientError,
     TimeoutError,
 )
@@ -139,8 +145,6 @@ def translated(operation: str, target: str) -> Iterator[None]:
             f"{operation} on {target} was not sent: {error}. Give credentials and a region in the"
             " definition, the Session, the AWS_* environment variables or a profile"
         ) from error
-    except botocore.ParamValidationError as error:
-        raise HaulError(f"{operation} on {target} was not sent: {error}") from error
     except _NO_ANSWER as error:
         raise EndpointError(
             f"{_without_query(error) or type(error).__name__}."
@@ -150,6 +154,8 @@ def translated(operation: str, target: str) -> Iterator[None]:
             code=type(error).__name__,
             retryable=True,
         ) from error
+    except botocore.BotoCoreError as error:  # a parameter or a setting that botocore refuses
+        raise HaulError(f"{operation} on {target} failed: {error}") from error
 
 
 def _from_answer(error: botocore.ClientError, operation: str, target: str) -> ServiceError:

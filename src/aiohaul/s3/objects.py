@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import anyio
@@ -29,7 +29,7 @@ class S3Object:
         key: its whole key.
         size: bytes.
         etag: of this version, without the quotes.
-        last_modified: in UTC.
+        last_modified: in UTC; a HEAD gives whole seconds.
         storage_class: such as ``STANDARD`` or ``GLACIER_IR``.
     """
 
@@ -118,7 +118,7 @@ async def head_object(s3: Service, bucket: str, key: str) -> S3Object:
         key=key,
         size=answer["ContentLength"],
         etag=unquoted(answer["ETag"]),
-        last_modified=answer["LastModified"],
+        last_modified=answer["LastModified"].astimezone(UTC),
         storage_class=answer.get("StorageClass", "STANDARD"),
     )
 

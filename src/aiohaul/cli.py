@@ -1,0 +1,150 @@
+"""The command line: ``aiohaul run``, ``aiohaul validate``, ``aiohaul demo``.
+
+Exit codes: 0 done, 1 failed, 2 a definition (or the command line) is wrong, 130 or 143 cancelled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiohaul.display import Bars, Display, Lines, best_display, closing_table
+from aiohaul.errors import DefinitionError, HaulError, LocalFileError, TransferError
+from aiohaul.report import Report
+from aiohaul.tasks.run import run, validate
+
+FAILED = 1
+WRONG = 2
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command line, and return the exit code."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        code: int = chosen.command(chosen)
+    except DefinitionError as error:
+        return _fail(f"wrong definition: {error}", WRONG)
+    except HaulError as error:
+        return _fail(f"failed: {error}", FAILED)
+    except KeyboardInterrupt:
+        return _fail("cancelled", INTERRUPTED)
+    except asyncio.CancelledError:
+        return _fail("cancelled", TERMINATED)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="aiohaul", description="AWS batch work on one loop.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("run", help="carry out a task definition")
+    command.add_argument("file", type=Path, help="a JSON file")
+    command.add_argument("--report", type=Path, help="write the report to this file, as JSON")
+    command.add_argument("--quiet", action="store_true", help="show errors only")
+    command.set_defaults(command=_run)
+
+    command = commands.add_parser("validate", help="check task definitions without any request")
+    command.add_argument("file", type=Path, nargs="+", help="a JSON file")
+    command.set_defaults(command=_validate)
+
+    command = commands.add_parser("demo", help="watch and haul on an embedded S3 server")
+    command.add_argument("--objects", type=_positive, default=300, help="how many to haul")
+    command.set_defaults(command=_demo)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    definition = _read(chosen.file)
+    display: Display | None = None if chosen.quiet else best_display()
+    try:
+        report = _shown(display, run(definition, on_progress=display))
+    except TransferError as error:
+        if not chosen.quiet:
+            sys.stdout.write(f"{closing_table(error.report)}\n")
+        _write_report(chosen.report, error.report)
+        raise
+    if not chosen.quiet:
+        sys.stdout.write(f"{closing_table(report)}\n")
+    _write_report(chosen.report, report)
+    return 0
+
+
+def _validate(chosen: argparse.Namespace) -> int:
+    code = 0
+    for file in chosen.file:
+        try:
+            validate(_read(file))
+        except DefinitionError as error:
+            code = _fail(f"{file}: {error}", WRONG)
+        else:
+            sys.stdout.write(f"{file}: valid\n")
+    return code
+
+
+def _demo(chosen: argparse.Namespace) -> int:
+    try:
+        from aiohaul.demo import run_demo  # noqa: PLC0415  # the other commands need no moto
+
+        display: Display = Bars() if sys.stderr.isatty() else Lines()
+        report = _shown(display, run_demo(display, objects=chosen.objects))
+    except ModuleNotFoundError as error:
+        return _fail(f"{error.name} is not installed: pip install 'aiohaul[demo]'", FAILED)
+    sys.stdout.write(f"{closing_table(report)}\n")
+    return 0
+
+
+def _shown(display: Display | None, task: Coroutine[Any, Any, Report]) -> Report:
+    if display is None:
+        return asyncio.run(_cancelled_by_sigterm(task))
+    with display:
+        return asyncio.run(_cancelled_by_sigterm(task))
+
+
+async def _cancelled_by_sigterm(task: Coroutine[Any, Any, Report]) -> Report:
+    """Let SIGTERM cancel as Ctrl-C does, so that everything is tidied up."""
+    current = asyncio.current_task()
+    if current is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
+    return await task
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DefinitionError("", f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DefinitionError("", f"{file} is not JSON: {error}") from error
+
+
+def _write_report(file: Path | None, report: Report) -> None:
+    if file is not None:
+        text = json.dumps(report.as_dict(), indent=2, ensure_ascii=False)
+        try:
+            file.write_text(f"{text}\n", encoding="utf-8")
+        except OSError as error:
+            raise LocalFileError(f"writing the report {file} failed: {error.strerror}") from error
+
+
+def _fail(problem: str, code: int) -> int:
+    sys.stderr.write(f"aiohaul: {problem}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

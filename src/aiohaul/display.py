@@ -1,0 +1,203 @@
+"""What the command line shows while a task runs, and when it has ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
+
+from aiohaul.progress import Acted, Copied, Event, Failed, Flagged, Found, Watching
+from aiohaul.report import Report, TransferReport
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_STEP = 1024
+
+
+class Display(Protocol):
+    """Shows events as they come. A context manager."""
+
+    def __enter__(self) -> Self:
+        """Start showing."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop showing."""
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+
+
+class Lines:
+    """Shows milestones as lines of text: for logs, and where rich is not installed."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        self._waited = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stream.flush()
+
+    def __call__(self, event: Event) -> None:
+        """Write a line for what a reader of a log wants to find there."""
+        match event:
+            case Watching(where, seconds_left) if not self._waited:
+                self._waited = True
+                self._line(f"watching {where} for at most {seconds_left:.0f} s more")
+            case Found(objects, size, destinations):
+                places = ", ".join(destinations) or "nowhere"
+                self._line(f"found {objects} objects ({bytes_for_people(size)}), going to {places}")
+            case Flagged(target):
+                self._line(f"complete: {target}")
+            case Failed(source, destination, error):
+                self._line(f"failed: {source} -> {destination}: {error}")
+            case _:
+                pass
+
+    def _line(self, text: str) -> None:
+        self._stream.write(f"{text}\n")
+
+
+class Bars:
+    """Shows a progress bar for each destination: for people at a terminal. Needs rich."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415  # rich comes with aiohaul[cli]
+        from rich.progress import (  # noqa: PLC0415
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[size]}", justify="right"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        )
+        self._rows: dict[str, TaskID] = {}
+        self._sizes: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Move the bars."""
+        match event:
+            case Watching(where):
+                self._row(f"watching {where}", None)
+            case Found(objects, _, destinations):
+                for name in list(self._rows):
+                    self._end(name)
+                for destination in destinations:
+                    self._row(destination, objects)
+            case Copied(_, _, destination, size):
+                self._advance(destination, size)
+            case Failed(source, destination, error):
+                self._progress.console.print(f"[red]failed[/] {source}: {error}", highlight=False)
+                self._advance(destination, 0)
+            case Flagged(target):
+                self._progress.console.print(f"[green]complete[/] {target}", highlight=False)
+            case Acted(action):
+                self._row(f"{action} of the sources", None)
+                self._advance(f"{action} of the sources", 0)
+
+    def _row(self, name: str, total: int | None) -> None:
+        if name not in self._rows:
+            self._rows[name] = self._progress.add_task(name, total=total, size="")
+            self._sizes[name] = 0
+
+    def _advance(self, name: str, size: int) -> None:
+        if name not in self._rows:
+            return
+        self._sizes[name] += size
+        shown = bytes_for_people(self._sizes[name]) if self._sizes[name] else ""
+        self._progress.update(self._rows[name], advance=1, size=shown)
+
+    def _end(self, name: str) -> None:
+        self._progress.update(self._rows[name], total=1, completed=1)
+
+
+def best_display(stream: TextIO | None = None) -> Display:
+    """Bars at a terminal where rich is installed, else lines."""
+    stream = stream if stream is not None else sys.stderr
+    if stream.isatty():
+        try:
+            return Bars()
+        except ModuleNotFoundError:
+            pass
+    return Lines(stream)
+
+
+def closing_table(report: Report) -> str:
+    """The report as a table of plain text, one line for each destination."""
+    if not isinstance(report, TransferReport):
+        return f"wrote {report.target} in {report.seconds:.1f} s"
+    head = f"{report.found} objects, {bytes_for_people(report.size)}, {report.seconds:.1f} s"
+    rows = [("destination", "objects", "size", "failed", "flag", "seconds")]
+    rows.extend(
+        (
+            each.destination,
+            str(each.objects),
+            bytes_for_people(each.size),
+            str(len(each.failures)),
+            each.flag or "-",
+            f"{each.seconds:.1f}",
+        )
+        for each in report.destinations
+    )
+    lines = [head]
+    if report.destinations:
+        lines += _aligned(rows)
+    if report.action is not None:
+        action = report.action
+        failed = f", {len(action.failures)} failed" if action.failures else ""
+        lines.append(f"{action.action}: {action.objects} sources{failed}")
+    return "\n".join(lines)
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def bytes_for_people(size: float) -> str:
+    """1536 -> ``1.5 KiB``."""
+    for unit in _UNITS[:-1]:
+        if size < _STEP:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= _STEP
+    return f"{size:.1f} {_UNITS[-1]}"

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import servers
+from gateway import Gateway, gateway
+from store import Store, store
+
+
+@pytest.fixture(autouse=True)
+def no_aws_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable, file or metadata service of the machine reaches a test."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere/config")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere/credentials")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_running() -> AsyncIterator[None]:
+    """A task that outlives its test fails it; so does, as a warning, an unclosed connection."""
+    yield
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"still running: {left}"
+    gc.collect()
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    with servers.moto() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def rclone_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with servers.rclone(tmp_path_factory.mktemp("rclone")) as url:
+        yield url
+
+
+@pytest.fixture(params=["moto", "rclone"])
+async def s3(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    """A store on each of the two servers."""
+    url = request.getfixturevalue(f"{request.param}_url")
+    async with store(url, request.param) as made:
+        yield made
+
+
+@pytest.fixture
+async def moto_s3(moto_url: str) -> AsyncIterator[Store]:
+    """A store on moto alone, for what only it keeps: ACLs, storage classes, roles."""
+    async with store(moto_url, "moto") as made:
+        yield made
+
+
+@pytest.fixture
+async def rclone_s3(rclone_url: str) -> AsyncIterator[Store]:
+    """A store on rclone alone, for many objects: it is the faster one."""
+    async with store(rclone_url, "rclone") as made:
+        yield made
+
+
+@pytest.fixture
+async def proxied(moto_url: str) -> AsyncIterator[tuple[Gateway, Store]]:
+    """A gateway before moto, and a store behind it whose protocol leads through the gateway."""
+    async with gateway(moto_url) as way, store(moto_url, "moto") as made:
+        made.url = way.url
+        yield way, made

@@ -1,0 +1,148 @@
+"""A reverse proxy in front of an S3 server, which does to requests what a test asks for.
+
+It runs on the test's own loop, so that tests wait for events and not for time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+
+_HOP = {"transfer-encoding", "connection", "keep-alive", "content-encoding", "content-length"}
+
+
+@dataclass
+class Rule:
+    """What happens to the requests whose "METHOD path?query" a regex finds.
+
+    A request whose headers carry x-amz-copy-source is a "COPY".
+    """
+
+    match: str
+    times: int = 1_000_000
+    #: answer with this status and error code instead of forwarding
+    status: int = 0
+    code: str = "InternalError"
+    #: close the connection: before forwarding, or in the middle of the answer's body
+    drop: bool = False
+    cut: bool = False
+    #: wait before forwarding until `go` is set
+    hold: bool = False
+    #: set once a request has come
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    #: replaces the answer's body
+    body: bytes | None = None
+
+
+@dataclass
+class Gateway:
+    upstream: str
+    http: ClientSession
+    url: str = ""
+    rules: list[Rule] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    noting: Callable[[web.Request], None] = lambda _: None
+    open: int = 0
+    peak: int = 0
+
+    def rule(self, match: str, **what: object) -> Rule:
+        rule = Rule(match, **what)  # type: ignore[arg-type]
+        self.rules.append(rule)
+        return rule
+
+    def count(self, match: str) -> int:
+        return sum(bool(re.search(match, line)) for line in self.log)
+
+    def _rule_for(self, line: str) -> Rule | None:
+        for rule in self.rules:
+            if rule.times > 0 and re.search(rule.match, line):
+                rule.times -= 1
+                return rule
+        return None
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        method = "COPY" if "x-amz-copy-source" in request.headers else request.method
+        line = f"{method} {request.raw_path}"
+        self.log.append(line)
+        self.noting(request)
+        self.open += 1
+        self.peak = max(self.peak, self.open)
+        try:
+            return await self._answer(request, self._rule_for(line))
+        finally:
+            self.open -= 1
+
+    async def _answer(self, request: web.Request, rule: Rule | None) -> web.StreamResponse:
+        data = await request.read()
+        if rule is not None:
+            rule.reached.set()
+            if rule.hold:
+                await rule.go.wait()
+            if rule.drop:
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            if rule.status:
+                text = f"<Error><Code>{rule.code}</Code><Message>by the test</Message></Error>"
+                return web.Response(
+                    status=rule.status, text=text, content_type="application/xml"
+                )
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name.lower() not in {"transfer-encoding", "connection", "expect"}
+        }
+        async with self.http.request(
+            request.method,
+            self.upstream + request.raw_path,
+            data=data or None,
+            headers=headers,
+            allow_redirects=False,
+            skip_auto_headers=("Content-Type", "Accept-Encoding", "Accept", "User-Agent"),
+        ) as answer:
+            body = await answer.read()
+            kept = {n: v for n, v in answer.headers.items() if n.lower() not in _HOP}
+            if rule is not None and rule.cut:
+                half = web.StreamResponse(
+                    status=answer.status, headers={**kept, "Content-Length": str(len(body))}
+                )
+                await half.prepare(request)
+                await half.write(body[: len(body) // 2])
+                assert request.transport is not None
+                request.transport.close()
+                return half
+            if rule is not None and rule.body is not None:
+                return web.Response(status=answer.status, headers=kept, body=rule.body)
+            if request.method == "HEAD":
+                length = answer.headers.get("Content-Length", "0")
+                return web.Response(
+                    status=answer.status, headers={**kept, "Content-Length": length}
+                )
+            return web.Response(status=answer.status, headers=kept, body=body)
+
+
+@asynccontextmanager
+async def gateway(upstream: str) -> AsyncIterator[Gateway]:
+    async with ClientSession(
+        connector=TCPConnector(limit=0),
+        timeout=ClientTimeout(total=None),
+        auto_decompress=False,
+    ) as http:
+        made = Gateway(upstream, http)
+        application = web.Application(client_max_size=2**40)
+        application.router.add_route("*", "/{tail:.*}", made.handle)
+        runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield made
+        finally:
+            await runner.cleanup()

@@ -1,0 +1,171 @@
+"""Whatever is cancelled ends at once and leaves nothing: no task, connection, upload or file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+
+import aiohaul
+import pytest
+from gateway import Gateway
+from store import Store
+from test_transfer import local, run, source, to, transfer
+
+MIB = 1024 * 1024
+Proxied = tuple[Gateway, Store]
+
+
+async def cancel_once(reached: asyncio.Event, awaitable: Awaitable[Any]) -> None:
+    """Cancel as soon as the event comes, and see that it ends within a second."""
+    task = asyncio.ensure_future(awaitable)
+    done, _ = await asyncio.wait(
+        [task, asyncio.ensure_future(reached.wait())], return_when=asyncio.FIRST_COMPLETED
+    )
+    assert task not in done, f"ended before it could be cancelled: {task}"
+    task.cancel()
+    async with asyncio.timeout(1):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_cancelled_copy_leaves_every_source_and_no_connection(proxied: Proxied) -> None:
+    gateway, s3 = proxied
+    inbox, out = await s3.bucket(), await s3.bucket()
+    await s3.fill(inbox, {f"src/{n}": b"x" for n in range(50)})
+    held = gateway.rule(f"^COPY /{out}/25", hold=True)
+    definition = transfer(source(s3, inbox, postCopyAction={"action": "delete"}), to(s3, out))
+    await cancel_once(held.reached, run(definition))
+    assert len(await s3.keys(inbox)) == 50
+    assert gateway.open == 0
+
+
+async def test_session_is_usable_after_a_cancelled_run(proxied: Proxied) -> None:
+    gateway, s3 = proxied
+    inbox, out = await s3.bucket(), await s3.bucket()
+    await s3.fill(inbox, {f"src/{n}": b"x" for n in range(20)})
+    definition = transfer(source(s3, inbox), to(s3, out))
+    async with aiohaul.Session(max_requests=2) as session:
+        for turn in range(5):  # more often than there are slots
+            held = gateway.rule("^COPY", hold=True, times=2)
+            await cancel_once(held.reached, run(definition, session=session))
+            assert held.times <= 1, turn
+        gateway.rules.clear()
+        report = await run(definition, session=session)
+    assert report.destinations[0].objects == 20
+
+
+@pytest.mark.parametrize("point", ["PUT .*partNumber=2", "POST .*uploadId="])
+async def test_cancelled_upload_is_aborted(proxied: Proxied, tmp_path: Path, point: str) -> None:
+    gateway, s3 = proxied
+    out = await s3.bucket()
+    (tmp_path / "large").write_bytes(b"x" * (17 * MIB))
+    held = gateway.rule(point, hold=True)
+    definition = transfer(local(tmp_path, fileRegex=".*"), to(s3, out))
+    await cancel_once(held.reached, run(definition))
+    assert await s3.uploads(out) == []
+    assert gateway.count("DELETE .*uploadId=") == 1
+
+
+async def test_upload_that_was_being_started_when_cancelled_is_aborted(
+    proxied: Proxied, tmp_path: Path
+) -> None:
+    gateway, s3 = proxied
+    out = await s3.bucket()
+    (tmp_path / "large").write_bytes(b"x" * (17 * MIB))
+    held = gateway.rule(r"POST .*\?uploads", hold=True)
+    task = asyncio.ensure_future(run(transfer(local(tmp_path, fileRegex=".*"), to(s3, out))))
+    await held.reached.wait()
+    task.cancel()
+    await asyncio.sleep(0)  # the cancellation arrives before the answer does
+    held.go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await s3.uploads(out) == []
+    assert gateway.count("DELETE .*uploadId=") == 1
+
+
+async def test_cancelled_download_leaves_no_file(proxied: Proxied, tmp_path: Path) -> None:
+    gateway, s3 = proxied
+    inbox = await s3.bucket()
+    await s3.put(inbox, "src/large", b"x" * (17 * MIB))
+    held = gateway.rule("GET .*/src/large", hold=True)
+    held.times = 0
+    first = gateway.rule("GET .*/src/large", times=1)
+    task = run(transfer(source(s3, inbox), local(tmp_path)))
+    second = asyncio.Event()
+
+    async def hold_the_second() -> None:
+        await first.reached.wait()
+        held.times = 1
+        await held.reached.wait()
+        second.set()
+
+    watcher = asyncio.ensure_future(hold_the_second())
+    await cancel_once(second, task)
+    await watcher
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_cancelled_delete_can_be_run_again(proxied: Proxied) -> None:
+    gateway, s3 = proxied
+    inbox, out = await s3.bucket(), await s3.bucket()
+    await s3.fill(inbox, {f"src/{n}": b"x" for n in range(10)})
+    held = gateway.rule(r"POST .*\?delete", hold=True, times=1)
+    definition = transfer(
+        source(s3, inbox, error=False, postCopyAction={"action": "delete"}), to(s3, out)
+    )
+    await cancel_once(held.reached, run(definition))
+    assert len(await s3.keys(inbox)) == 10
+    assert len(await s3.keys(out)) == 10
+    await run(definition)
+    assert await s3.keys(inbox) == []
+
+
+async def test_cancelled_move_loses_nothing(proxied: Proxied) -> None:
+    gateway, s3 = proxied
+    inbox, out = await s3.bucket(), await s3.bucket()
+    await s3.fill(inbox, {f"src/{n}": b"x" for n in range(10)})
+    held = gateway.rule(f"^COPY /{inbox}/old/5", hold=True, times=1)
+    move = {"action": "move", "destination": "old/"}
+    definition = transfer(source(s3, inbox, postCopyAction=move), to(s3, out))
+    await cancel_once(held.reached, run(definition))
+    assert len([key for key in await s3.keys(inbox) if key.startswith("src/")]) == 10
+    await run(definition)
+    assert await s3.keys(inbox) == [f"old/{n}" for n in range(10)]
+
+
+async def test_cancelled_watch_ends_at_once(proxied: Proxied) -> None:
+    _, s3 = proxied
+    inbox = await s3.bucket()
+    looked = asyncio.Event()
+    definition = {"type": "transfer", "source": source(s3, inbox, fileWatch={"timeout": 3600})}
+    await cancel_once(looked, run(definition, on_progress=lambda _: looked.set()))
+
+
+async def test_cancelled_listing_ends_at_once(proxied: Proxied) -> None:
+    gateway, s3 = proxied
+    inbox = await s3.bucket()
+    held = gateway.rule("list-type=2", hold=True)
+    await cancel_once(held.reached, run({"type": "transfer", "source": source(s3, inbox)}))
+    assert gateway.open == 0
+
+
+async def test_exception_in_on_progress_ends_the_run_and_tidies_up(
+    proxied: Proxied, tmp_path: Path
+) -> None:
+    gateway, s3 = proxied
+    out = await s3.bucket()
+    (tmp_path / "a").write_bytes(b"x")
+    (tmp_path / "large").write_bytes(b"x" * (17 * MIB))
+
+    def fail(event: aiohaul.Event) -> None:
+        if isinstance(event, aiohaul.Copied):
+            raise KeyError("the application's own fault")
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await run(transfer(local(tmp_path, fileRegex=".*"), to(s3, out)), on_progress=fail)
+    assert raised.group_contains(KeyError)
+    assert await s3.uploads(out) == []
+    assert gateway.open == 0
