@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+
 import servers
 from gateway import Gateway, gateway
 from store import Store, store

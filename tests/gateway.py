@@ -6,6 +6,7 @@ It runs on the test's own loop, so that tests wait for events and not for time.
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -48,6 +49,7 @@ class Gateway:
     rules: list[Rule] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     noting: Callable[[web.Request], None] = lambda _: None
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
     open: int = 0
     peak: int = 0
 
@@ -77,6 +79,15 @@ class Gateway:
             return await self._answer(request, self._rule_for(line))
         finally:
             self.open -= 1
+            if not self.open:
+                self.closed.set()
+
+    async def idle(self) -> None:
+        """Wait until no request is open; fails after a second."""
+        self.closed.clear()
+        if self.open:
+            async with asyncio.timeout(1):
+                await self.closed.wait()
 
     async def _answer(self, request: web.Request, rule: Rule | None) -> web.StreamResponse:
         data = await request.read()
@@ -90,9 +101,7 @@ class Gateway:
                 return web.Response()
             if rule.status:
                 text = f"<Error><Code>{rule.code}</Code><Message>by the test</Message></Error>"
-                return web.Response(
-                    status=rule.status, text=text, content_type="application/xml"
-                )
+                return web.Response(status=rule.status, text=text, content_type="application/xml")
         headers = {
             name: value
             for name, value in request.headers.items()
@@ -101,7 +110,7 @@ class Gateway:
         async with self.http.request(
             request.method,
             self.upstream + request.raw_path,
-            data=data or None,
+            data=io.BytesIO(data) if data else None,
             headers=headers,
             allow_redirects=False,
             skip_auto_headers=("Content-Type", "Accept-Encoding", "Accept", "User-Agent"),

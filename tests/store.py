@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+
 from servers import KEY, REGION, SECRET
 
 PROTOCOL = "opentaskpy.addons.aws.remotehandlers.s3.S3Transfer"

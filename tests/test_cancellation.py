@@ -7,8 +7,9 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
-import aiohaul
 import pytest
+
+import aiohaul
 from gateway import Gateway
 from store import Store
 from test_transfer import local, run, source, to, transfer
@@ -20,10 +21,10 @@ Proxied = tuple[Gateway, Store]
 async def cancel_once(reached: asyncio.Event, awaitable: Awaitable[Any]) -> None:
     """Cancel as soon as the event comes, and see that it ends within a second."""
     task = asyncio.ensure_future(awaitable)
-    done, _ = await asyncio.wait(
-        [task, asyncio.ensure_future(reached.wait())], return_when=asyncio.FIRST_COMPLETED
-    )
-    assert task not in done, f"ended before it could be cancelled: {task}"
+    waiter = asyncio.ensure_future(reached.wait())
+    await asyncio.wait([task, waiter], return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    assert not task.done(), f"ended before it could be cancelled: {task}"
     task.cancel()
     async with asyncio.timeout(1):
         with pytest.raises(asyncio.CancelledError):
@@ -38,7 +39,7 @@ async def test_cancelled_copy_leaves_every_source_and_no_connection(proxied: Pro
     definition = transfer(source(s3, inbox, postCopyAction={"action": "delete"}), to(s3, out))
     await cancel_once(held.reached, run(definition))
     assert len(await s3.keys(inbox)) == 50
-    assert gateway.open == 0
+    await gateway.idle()
 
 
 async def test_session_is_usable_after_a_cancelled_run(proxied: Proxied) -> None:
@@ -149,7 +150,7 @@ async def test_cancelled_listing_ends_at_once(proxied: Proxied) -> None:
     inbox = await s3.bucket()
     held = gateway.rule("list-type=2", hold=True)
     await cancel_once(held.reached, run({"type": "transfer", "source": source(s3, inbox)}))
-    assert gateway.open == 0
+    await gateway.idle()
 
 
 async def test_exception_in_on_progress_ends_the_run_and_tidies_up(
@@ -168,4 +169,4 @@ async def test_exception_in_on_progress_ends_the_run_and_tidies_up(
         await run(transfer(local(tmp_path, fileRegex=".*"), to(s3, out)), on_progress=fail)
     assert raised.group_contains(KeyError)
     assert await s3.uploads(out) == []
-    assert gateway.open == 0
+    await gateway.idle()

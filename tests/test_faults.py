@@ -7,9 +7,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import aiohaul
 import pytest
 from aiohttp import web
+
+import aiohaul
 from gateway import Gateway
 from store import Store
 from test_transfer import local, run, source, to, transfer
@@ -30,7 +31,9 @@ async def one_object(s3: Store, data: bytes = b"data") -> tuple[str, str]:
     return inbox, out
 
 
-@pytest.mark.parametrize("what", [{"status": 503, "code": "SlowDown"}, {"status": 500}, {"drop": True}])
+@pytest.mark.parametrize(
+    "what", [{"status": 503, "code": "SlowDown"}, {"status": 500}, {"drop": True}]
+)
 @pytest.mark.parametrize("match", ["^COPY", "list-type=2", r"\?delete"])
 async def test_passing_faults_are_retried(
     proxied: Proxied, match: str, what: dict[str, Any]
@@ -194,9 +197,7 @@ async def test_watch_ends_at_once_where_it_may_not_look(proxied: Proxied) -> Non
     inbox, _ = await one_object(s3)
     gateway.rule("list-type=2", status=403, code="AccessDenied")
     with pytest.raises(aiohaul.AccessDeniedError):
-        await run(
-            {"type": "transfer", "source": source(s3, inbox, fileWatch={"timeout": 3600})}
-        )
+        await run({"type": "transfer", "source": source(s3, inbox, fileWatch={"timeout": 3600})})
     assert gateway.count("list-type=2") == 1
 
 
@@ -226,40 +227,19 @@ async def test_source_overwritten_before_its_copy_is_neither_copied_as_new_nor_d
 async def test_source_overwritten_after_its_copy_stays(
     proxied: Proxied, action: dict[str, str]
 ) -> None:
-    _, s3 = proxied
+    gateway, s3 = proxied
     inbox, out = await one_object(s3, b"old")
     await s3.put(inbox, "src/b", b"b")
-    events: list[aiohaul.Event] = []
-    overwritten = s3.put(inbox, "src/a", b"new")
-    def overwrite(event: aiohaul.Event) -> None:
-        events.append(event)
-        if isinstance(event, aiohaul.Flagged):
-            loop.create_task(overwritten).add_done_callback(lambda _: done.set())
-
-    # The flag is the last write before the action: hold the listing until the source is new.
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
-    gateway = proxied[0]
-    first_copy_of_move = gateway.rule(f"^COPY /{inbox}/old/|list-type=2", hold=True)
-    first_copy_of_move.times = 0
-
-    async def let_go() -> None:
-        await done.wait()
-        first_copy_of_move.go.set()
-
-    async def arm() -> None:
-        while not any(isinstance(event, aiohaul.Found) for event in events):
-            await asyncio.sleep(0)
-        first_copy_of_move.times = 1_000
-
+    # The flag is the last write before the action: held, it gives time to overwrite.
+    flag = gateway.rule(f"PUT /{out}/f", hold=True)
     definition = transfer(
         source(s3, inbox, postCopyAction=action), to(s3, out, flags={"fullPath": "f"})
     )
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(let_go())
-        tasks.create_task(arm())
-        with pytest.raises(aiohaul.TransferError) as failed:
-            await run(definition, on_progress=overwrite)
-    report = failed.value.report
+    task = asyncio.ensure_future(failures(definition))
+    await flag.reached.wait()
+    await s3.put(inbox, "src/a", b"new")
+    flag.go.set()
+    report = await task
     assert report.action is not None
     assert [failure.source for failure in report.action.failures] == [f"s3://{inbox}/src/a"]
     left = await s3.contents(inbox)
@@ -355,7 +335,11 @@ async def test_every_write_carries_the_acl_unless_disabled(
     move = {"action": "move", "destination": "old/"}
     await run(transfer(local(tmp_path, fileRegex=".*"), to(s3, out, flags={"fullPath": "f"})))
     await run(
-        transfer(source(s3, inbox, postCopyAction=move), to(s3, out), to(s3, out, directory="p", transferType="proxy"))
+        transfer(
+            source(s3, inbox, postCopyAction=move),
+            to(s3, out),
+            to(s3, out, directory="p", transferType="proxy"),
+        )
     )
     touch = {"type": "execution", "bucket": out, "key": "k", "protocol": s3.protocol()}
     await aiohaul.run(touch)

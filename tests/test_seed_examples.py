@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import aiohaul
 import pytest
+
+import aiohaul
 from servers import KEY, REGION, SECRET
 from store import Store
 
@@ -104,7 +105,8 @@ def from_local(directory: Path) -> str:
 
 
 def to_local(directory: Path) -> str:
-    return f'"destination": {json.dumps([{"directory": str(directory), "protocol": {"name": "local"}}])}'
+    side = {"directory": str(directory), "protocol": {"name": "local"}}
+    return f'"destination": {json.dumps([side])}'
 
 
 async def run_in_process(definition: dict[str, Any], _: Path) -> None:

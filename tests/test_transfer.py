@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohaul
 import pytest
+
+import aiohaul
 from store import Store, md5
 
 MIB = 1024 * 1024
@@ -50,7 +51,10 @@ async def test_a_thousand_objects_to_three_buckets_and_moved_away(s3: Store) -> 
     await s3.fill(inbox, {f"src/{name}": data for name, data in objects.items()})
     definition = transfer(
         source(s3, inbox, postCopyAction={"action": "move", "destination": f"s3://{archive}/x/"}),
-        *(to(s3, out, directory=f"in{n}", flags={"fullPath": "f.flg"}) for n, out in enumerate(outs)),
+        *(
+            to(s3, out, directory=f"in{n}", flags={"fullPath": "f.flg"})
+            for n, out in enumerate(outs)
+        ),
     )
     report = await run(definition)
     for number, out in enumerate(outs):
@@ -69,7 +73,9 @@ async def test_more_keys_than_one_delete_takes(rclone_s3: Store) -> None:
     inbox, out = await s3.bucket(), await s3.bucket()
     await s3.fill(inbox, {f"src/{n}": b"" for n in range(1203)})
     await s3.put(inbox, "src/below/stays")
-    report = await run(transfer(source(s3, inbox, postCopyAction={"action": "delete"}), to(s3, out)))
+    report = await run(
+        transfer(source(s3, inbox, postCopyAction={"action": "delete"}), to(s3, out))
+    )
     assert await s3.keys(inbox) == ["src/below/stays"]
     assert len(await s3.keys(out)) == 1203
     assert report.action == aiohaul.ActionReport("delete", 1203, ())
@@ -171,7 +177,12 @@ async def test_local_files_to_buckets_and_directories(s3: Store, tmp_path: Path)
             postCopyAction={"action": "move", "destination": str(done)},
         ),
         to(s3, out, directory="d"),
-        local(other, createDirectoryIfNotExists=True, mode="640", flags={"fullPath": str(tmp_path / "f")}),
+        local(
+            other,
+            createDirectoryIfNotExists=True,
+            mode="640",
+            flags={"fullPath": str(tmp_path / "f")},
+        ),
     )
     await run(definition)
     assert await s3.contents(out) == {"d/a.txt": b"a"}
@@ -310,9 +321,7 @@ async def test_conditions_after_the_watch_are_not_waited_for(s3: Store) -> None:
     await s3.put(inbox, "src/a", b"small")
     definition = {
         "type": "transfer",
-        "source": source(
-            s3, inbox, fileWatch={"timeout": 60}, conditionals={"size": {"gt": 10}}
-        ),
+        "source": source(s3, inbox, fileWatch={"timeout": 60}, conditionals={"size": {"gt": 10}}),
     }
     with pytest.raises(aiohaul.NothingFoundError, match="conditions"):
         await run(definition)
@@ -395,11 +404,10 @@ async def test_missing_local_directory(s3: Store, tmp_path: Path) -> None:
 async def test_one_session_serves_many_runs(s3: Store) -> None:
     inbox, out = await s3.bucket(), await s3.bucket()
     await s3.put(inbox, "src/a", b"1")
-    async with aiohaul.Session() as session:
-        async with asyncio.TaskGroup() as tasks:
-            for n in range(10):
-                definition = transfer(source(s3, inbox), to(s3, out, directory=str(n)))
-                tasks.create_task(run(definition, session=session))
+    async with aiohaul.Session() as session, asyncio.TaskGroup() as tasks:
+        for n in range(10):
+            definition = transfer(source(s3, inbox), to(s3, out, directory=str(n)))
+            tasks.create_task(run(definition, session=session))
     assert await s3.keys(out) == [f"{n}/a" for n in range(10)]
 
 

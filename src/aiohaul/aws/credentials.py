@@ -23,6 +23,8 @@ _DEFAULT_ROLE_DURATION = 3600
 _ADVISORY_REFRESH = 15 * 60
 _MANDATORY_REFRESH = 10 * 60
 
+_NEVER_CACHED = 10**9
+
 
 class _Given:
     """Stands where botocore's provider chain stands, and gives what is already settled."""
@@ -81,7 +83,12 @@ async def _assumed(session: AioSession, settings: Settings) -> AioRefreshableCre
         )
 
     fetcher = AioAssumeRoleCredentialFetcher(
-        create_client, source, settings.role_arn, extra_args=arguments
+        create_client,
+        source,
+        settings.role_arn,
+        extra_args=arguments,
+        # When to renew is decided once, by the credentials below; the fetcher's cache stays out.
+        expiry_window_seconds=_NEVER_CACHED,
     )
     return AioRefreshableCredentials.create_from_metadata(
         await fetcher.fetch_credentials(),

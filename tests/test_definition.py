@@ -1,0 +1,255 @@
+"""Definitions that are wrong: refused before any request, with the path and what was expected."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import aiohaul
+from aiohaul.tasks.definition import Touch, Transfer, parse
+from store import PROTOCOL
+
+GOOD: dict[str, Any] = {
+    "type": "transfer",
+    "source": {
+        "bucket": "in",
+        "directory": "src",
+        "fileRegex": r".*\.txt",
+        "fileWatch": {"timeout": 15},
+        "conditionals": {"size": {"gt": 1}},
+        "postCopyAction": {"action": "move", "destination": "done/"},
+        "protocol": {"name": PROTOCOL},
+    },
+    "destination": [
+        {
+            "bucket": "out",
+            "directory": "dest",
+            "rename": {"pattern": "(a)", "sub": r"\1"},
+            "flags": {"fullPath": "f"},
+            "protocol": {"name": PROTOCOL},
+        },
+        {"directory": "/tmp/x", "protocol": {"name": "local"}},  # noqa: S108
+    ],
+}
+TOUCH: dict[str, Any] = {
+    "type": "execution",
+    "bucket": "b",
+    "key": "k",
+    "protocol": {"name": PROTOCOL},
+}
+ABSENT = object()
+
+
+def changed(definition: Any, path: str, value: Any) -> Any:
+    made = copy.deepcopy(definition)
+    *parents, last = [int(key) if key.isdigit() else key for key in path.split("/")]
+    place = made
+    for key in parents:
+        place = place[key]
+    if value is ABSENT:
+        del place[last]
+    else:
+        place[last] = value
+    return made
+
+
+def test_good_definitions() -> None:
+    assert isinstance(parse(GOOD), Transfer)
+    assert isinstance(parse(TOUCH), Touch)
+    aiohaul.validate(GOOD)
+
+
+def test_definition_is_not_changed_by_reading_it() -> None:
+    given_ = copy.deepcopy(GOOD)
+    parse(given_)
+    assert given_ == GOOD
+
+
+WRONG = [
+    # what is changed, to what, the path in the message, what else the message says
+    ("type", "transfers", "type", "unknown type 'transfers'"),
+    ("type", ABSENT, "type", "missing"),
+    ("source", ABSENT, "definition", "'source' is missing"),
+    ("sauce", {}, "definition", "unknown key 'sauce'; did you mean 'source'?"),
+    ("conditionals", {}, "definition", "unknown key 'conditionals'"),
+    ("destination", {}, "destination", "is not a list of destinations"),
+    ("source/bucket", ABSENT, "source", "'bucket' is missing"),
+    ("source/bucket", 3, "source.bucket", "3 is not the name of a bucket"),
+    ("source/bucket", "{{ BUCKET }}", "source.bucket", "is not the name of a bucket"),
+    ("source/directory", "/src", "source.directory", "without leading or trailing '/'"),
+    ("source/directory", "src/", "source.directory", "without leading or trailing '/'"),
+    ("source/fileRegex", ABSENT, "source", "'fileRegex' is missing"),
+    ("source/fileRegex", "([", "source.fileRegex", "unterminated character set"),
+    ("source/fileRegexp", "a", "source", "did you mean 'fileRegex'?"),
+    ("source/fileWatch/timeout", "15", "source.fileWatch.timeout", "a number of seconds"),
+    ("source/fileWatch/timeout", -1, "source.fileWatch.timeout", "0 or more"),
+    ("source/fileWatch/sleepTime", 0, "source.fileWatch.sleepTime", "more than 0"),
+    ("source/conditionals/size", {}, "source.conditionals.size", "'gt' or 'lt'"),
+    ("source/conditionals/size/gt", "1", "source.conditionals.size.gt", "a number of bytes"),
+    ("source/postCopyAction/action", "mv", "source.postCopyAction.action", "move, rename"),
+    ("source/postCopyAction/destination", ABSENT, "source.postCopyAction", "'destination' is"),
+    ("source/postCopyAction/destination", "done", "source.postCopyAction.destination", "ends in"),
+    ("source/postCopyAction/destination", "s3://", "source.postCopyAction.destination", "s3://"),
+    ("source/postCopyAction/destination", "s3://b", "source.postCopyAction.destination", "s3://"),
+    ("source/postCopyAction/pattern", "x", "source.postCopyAction.pattern", "rename"),
+    ("source/postCopyAction/action", "rename", "source.postCopyAction", "'pattern' is missing"),
+    ("source/protocol/name", "s4", "source.protocol.name", "unknown protocol 's4'"),
+    ("source/protocol/access_key_id", "AK", "source.protocol", "'secret_access_key' is missing"),
+    ("source/protocol/secret_access_key", "x", "source.protocol", "'access_key_id' is missing"),
+    ("source/protocol/session_token", "x", "source.protocol", "'access_key_id' is missing"),
+    ("source/protocol/assume_role_external_id", "x", "source.protocol", "'assume_role_arn' is"),
+    ("source/protocol/token_expiry_seconds", 900, "source.protocol", "'assume_role_arn' is"),
+    ("source/protocol/endpoint_url", "localhost", "source.protocol.endpoint_url", "https://"),
+    ("destination/0/bucket", ABSENT, "destination[0]", "'bucket' is missing"),
+    ("destination/0/directory", "/d", "destination[0].directory", "without leading"),
+    ("destination/0/rename/sub", r"\2", "destination[0].rename.sub", "invalid group reference"),
+    ("destination/0/rename/pattern", "(", "destination[0].rename.pattern", "missing )"),
+    ("destination/0/flag", {"fullPath": "g"}, "destination[0]", "mean the same: keep one"),
+    ("destination/0/transferType", "pull", "destination[0].transferType", "push or proxy"),
+    ("destination/1/mode", "rw", "destination[1].mode", "octal"),
+    ("destination/1/directory", ABSENT, "destination[1]", "'directory' is missing"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "place", "says"), WRONG)
+def test_wrong_definition(path: str, value: Any, place: str, says: str) -> None:
+    with pytest.raises(aiohaul.DefinitionError) as raised:
+        parse(changed(GOOD, path, value))
+    assert str(raised.value).startswith(f"{place}: ")
+    assert says in str(raised.value)
+    assert not isinstance(raised.value, aiohaul.UnsupportedError)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "place", "says"),
+    [
+        ("source/protocol/name", "ssh", "source.protocol.name", "'ssh' is Open Task Framework's"),
+        ("destination/1/protocol/name", "email", "destination[1].protocol.name", "task-run"),
+        ("source/encryption", {"decrypt": True}, "source.encryption", "PGP"),
+        ("destination/0/encryption", {"encrypt": True}, "destination[0].encryption", "PGP"),
+        ("source/logWatch", {"log": "x"}, "source.logWatch", "log watch"),
+    ],
+)
+def test_what_is_the_frameworks_own_is_said_to_be_so(
+    path: str, value: Any, place: str, says: str
+) -> None:
+    with pytest.raises(aiohaul.UnsupportedError) as raised:
+        parse(changed(GOOD, path, value))
+    assert raised.value.path == place
+    assert says in str(raised.value)
+    assert "Open Task Framework" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "place"),
+    [
+        ("key", ABSENT, "definition"),
+        ("key", "/k", "key"),
+        ("bucket", "", "bucket"),
+        ("protocol", ABSENT, "protocol.name"),
+        ("protocol/name", "s4", "protocol.name"),
+        ("protocol/name", "ssh", "protocol.name"),
+    ],
+)
+def test_wrong_execution(path: str, value: Any, place: str) -> None:
+    with pytest.raises(aiohaul.DefinitionError) as raised:
+        parse(changed(TOUCH, path, value))
+    assert raised.value.path == (place if place != "definition" else "")
+
+
+@pytest.mark.parametrize(
+    "definition", [None, [], "transfer", {}, {"type": None}, {"type": "batch"}]
+)
+async def test_what_is_no_definition(definition: Any) -> None:
+    with pytest.raises(aiohaul.DefinitionError):
+        await aiohaul.run(definition)
+
+
+def test_both_spellings_of_the_acl() -> None:
+    def acl(**given_: bool) -> bool:
+        task = parse(changed(TOUCH, "protocol", {"name": PROTOCOL, **given_}))
+        assert isinstance(task, Touch)
+        return task.bucket_owner_full_control
+
+    assert acl()
+    assert acl(disableBucketOwnerControlACL=False)
+    assert acl(bucket_owner_full_control=True)
+    assert not acl(disableBucketOwnerControlACL=True)
+    assert not acl(bucket_owner_full_control=False)
+    assert acl(disableBucketOwnerControlACL=False, bucket_owner_full_control=True)
+    with pytest.raises(aiohaul.DefinitionError, match="contradicts"):
+        acl(disableBucketOwnerControlACL=True, bucket_owner_full_control=True)
+
+
+def test_seeds_spelling_of_the_flag_and_a_watch_that_stands_in_for_the_source() -> None:
+    task = parse(
+        {
+            "type": "transfer",
+            "source": {
+                "bucket": "b",
+                "fileWatch": {"directory": "src", "fileRegex": "a"},
+                "protocol": {"name": PROTOCOL},
+            },
+            "destination": [
+                {"bucket": "b", "flag": {"fullPath": "/f"}, "protocol": {"name": PROTOCOL}}
+            ],
+        }
+    )
+    assert isinstance(task, Transfer)
+    assert (task.source.directory, task.source.pattern.pattern) == ("src", "a")
+    (destination,) = task.destinations
+    assert destination.flag == "f"
+
+
+def test_secret_of_the_wrong_type_is_not_in_the_message() -> None:
+    protocol = {"name": PROTOCOL, "access_key_id": "AK", "secret_access_key": ["s3cr3t"]}
+    with pytest.raises(aiohaul.DefinitionError) as raised:
+        parse(changed(GOOD, "source/protocol", protocol))
+    assert "s3cr3t" not in str(raised.value)
+
+
+def test_secret_is_not_in_a_repr() -> None:
+    keys = {"access_key_id": "AK", "secret_access_key": "s3cr3t", "session_token": "t0k3n"}
+    task = parse(changed(GOOD, "source/protocol", {"name": PROTOCOL, **keys}))
+    assert "AK" in repr(task)
+    assert "s3cr3t" not in repr(task)
+    assert "t0k3n" not in repr(task)
+
+
+def test_local_paths() -> None:
+    task = parse(GOOD)
+    assert isinstance(task, Transfer)
+    assert task.destinations[1] == aiohaul.LocalDestination(directory=Path("/tmp/x"))  # noqa: S108
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def places(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    inner: Any = {}
+    if isinstance(value, dict):
+        inner = value
+    elif isinstance(value, list):
+        inner = dict(enumerate(value))
+    found = [path] if path else []
+    for key, each in inner.items():
+        found += places(each, (*path, str(key)))
+    return found
+
+
+@given(place=st.sampled_from(places(GOOD)), value=json_values)
+def test_any_change_gives_a_task_or_a_definition_error(place: tuple[str, ...], value: Any) -> None:
+    with suppress(aiohaul.DefinitionError):
+        assert isinstance(parse(changed(GOOD, "/".join(place), value)), Transfer | Touch)

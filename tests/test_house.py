@@ -1,0 +1,103 @@
+"""The house rules that a machine can check: floors, public names, what an import pulls in."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import aiohaul
+
+ROOT = Path(inspect.getfile(aiohaul)).parent
+#: From the ground up: a room imports from its own floor and those below.
+FLOORS = [
+    {"errors", "progress", "report", "concurrency"},
+    {"settings"},
+    {"aws"},
+    {"s3"},
+    {"session"},
+    {"tasks"},
+    {"demo", "display"},
+    {"cli"},
+]
+PUBLIC = """
+AccessDeniedError Acted Action ActionReport BucketNotFoundError CollisionError Conditions Copied
+CredentialsError DefinitionError Destination DestinationReport EndpointError Event Failed Failure
+Flagged Found HaulError LocalDestination LocalFile LocalFileError NothingFoundError
+ObjectNotFoundError PlanError PreconditionFailedError Rename S3Handler S3Object ServiceError
+Session SessionError Settings SettingsError ThrottledError TouchReport TransferError
+TransferReport UnsupportedError VerificationError WatchTimeoutError Watching run validate
+"""
+
+
+def floor(module: str) -> int:
+    room = module.split(".")[1]
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def imports(file: Path) -> set[str]:
+    """What a module imports when it is imported; not what only types or functions need."""
+    found: set[str] = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return found
+
+
+modules = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", modules, ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_go_down(file: Path) -> None:
+    name = "aiohaul." + ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    if name == "aiohaul.__init__":
+        return
+    for imported in imports(file):
+        if imported.startswith("aiohaul."):
+            assert floor(imported) <= floor(name), f"{name} climbs to {imported}"
+        top = imported.split(".")[0]
+        assert top != "opentaskpy"
+        if top in {"botocore", "aiobotocore", "aiohttp"}:
+            assert name.startswith("aiohaul.aws."), f"{name} knows {top}"
+
+
+@pytest.mark.parametrize("file", modules, ids=lambda file: str(file.relative_to(ROOT)))
+def test_module_stays_readable(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 420
+
+
+def test_public_names() -> None:
+    assert sorted(aiohaul.__all__) == sorted(PUBLIC.split())
+    assert sorted(aiohaul.__all__) == aiohaul.__all__
+
+
+def test_public_names_are_documented() -> None:
+    for name in aiohaul.__all__:
+        value = getattr(aiohaul, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), name
+
+
+def test_import_pulls_in_no_extra() -> None:
+    extras = {"rich", "moto", "opentaskpy", "boto3", "airflow", "distributed"}
+    code = f"import sys, aiohaul; print(sorted({extras} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_tests_run_against_the_installed_package() -> None:
+    """The schemas are part of it, and the marker of its types."""
+    assert (ROOT / "py.typed").exists()
+    assert len(list((ROOT / "tasks" / "schemas").rglob("*.json"))) > 10
+
+
+def test_version_is_that_of_the_changelog() -> None:
+    changelog = Path(__file__).parent.parent / "CHANGELOG.md"
+    assert f"## {version('aiohaul')}" in changelog.read_text()
