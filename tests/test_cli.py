@@ -1,0 +1,168 @@
+"""The command line as a user meets it: processes, exit codes, what is on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiohaul.display import bytes_for_people
+from gateway import Gateway
+from store import Store
+from test_transfer import source, to, transfer
+
+
+@dataclass
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+async def start(*arguments: object) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "aiohaul.cli",
+        *map(str, arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def ended(process: asyncio.subprocess.Process) -> Ended:
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    assert "Traceback" not in err.decode()
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def aiohaul(*arguments: object) -> Ended:
+    return await ended(await start(*arguments))
+
+
+def written(directory: Path, definition: Any) -> Path:
+    file = directory / "definition.json"
+    file.write_text(definition if isinstance(definition, str) else json.dumps(definition))
+    return file
+
+
+async def test_run_shows_a_table_and_writes_the_report(s3: Store, tmp_path: Path) -> None:
+    inbox, out = await s3.bucket(), await s3.bucket()
+    await s3.fill(inbox, {f"src/{n}": b"x" * 1024 for n in range(3)})
+    file = written(tmp_path, transfer(source(s3, inbox), to(s3, out, flags={"fullPath": "f"})))
+    done = await aiohaul("run", file, "--report", tmp_path / "report.json")
+    assert done.code == 0
+    assert f"s3://{out}/" in done.out
+    assert "3.0 KiB" in done.out
+    assert f"s3://{out}/f" in done.out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["ok"] is True
+    assert report["destinations"][0]["objects"] == 3
+    assert s3.protocol()["secret_access_key"] not in done.out + done.err + json.dumps(report)
+
+
+async def test_partly_failed_run(s3: Store, tmp_path: Path) -> None:
+    inbox, out = await s3.bucket(), await s3.bucket()
+    await s3.put(inbox, "src/a", b"x")
+    definition = transfer(
+        source(s3, inbox, postCopyAction={"action": "delete"}), to(s3, out), to(s3, "no-bucket")
+    )
+    report = tmp_path / "report.json"
+    done = await aiohaul("run", written(tmp_path, definition), "--report", report)
+    assert done.code == 1
+    assert "NoSuchBucket" in done.err
+    assert [each["objects"] for each in json.loads(report.read_text())["destinations"]] == [1, 0]
+    assert await s3.keys(inbox) == ["src/a"]
+
+
+async def test_quiet_run_says_nothing_unless_it_fails(s3: Store, tmp_path: Path) -> None:
+    inbox = await s3.bucket()
+    definition = {"type": "transfer", "source": source(s3, inbox, error=False)}
+    done = await aiohaul("run", "--quiet", written(tmp_path, definition))
+    assert done == Ended(0, "", "")
+    definition["source"]["error"] = True
+    done = await aiohaul("run", "--quiet", written(tmp_path, definition))
+    assert done.code == 1
+    assert "nothing matches in" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "expected a JSON object"),
+        ('{"type": "transfer"}', "'source' is missing"),
+        ('{"type": "transfer", "source": {"protocol": {"name": "ssh"}}}', "Open Task Framework"),
+        ('{"type": "transfer", "source": {"protocol": {"name": "s3"}}}', "unknown protocol"),
+    ],
+)
+async def test_wrong_definition(tmp_path: Path, text: str, says: str) -> None:
+    for command in ("run", "validate"):
+        done = await aiohaul(command, written(tmp_path, text))
+        assert done.code == 2
+        assert says in done.err
+
+
+async def test_wrong_command_line(tmp_path: Path) -> None:
+    done = await aiohaul("run", tmp_path / "absent.json")
+    assert (done.code, "No such file" in done.err) == (2, True)
+    assert (await aiohaul("fly")).code == 2
+    assert (await aiohaul()).code == 2
+    assert (await aiohaul("demo", "--objects", "0")).code == 2
+
+
+async def test_validate_makes_no_request(tmp_path: Path) -> None:
+    nowhere = Store(None, "http://127.0.0.1:9", "nobody")
+    definition = transfer(source(nowhere, "a"), to(nowhere, "b"))
+    done = await aiohaul("validate", written(tmp_path, definition))
+    assert (done.code, done.out.endswith("valid\n")) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("what", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+async def test_interrupted_run_tidies_up(
+    proxied: tuple[Gateway, Store], tmp_path: Path, what: signal.Signals, code: int
+) -> None:
+    gateway, s3 = proxied
+    out = await s3.bucket()
+    files = tmp_path / "in"
+    files.mkdir()
+    (files / "large").write_bytes(b"x" * (17 * 1024 * 1024))
+    held = gateway.rule("PUT .*partNumber=2", hold=True)
+    local = {"directory": str(files), "fileRegex": ".*", "protocol": {"name": "local"}}
+    process = await start("run", written(tmp_path, transfer(local, to(s3, out))))
+    await held.reached.wait()
+    process.send_signal(what)
+    done = await ended(process)
+    assert (done.code, "cancelled" in done.err) == (code, True)
+    assert await s3.uploads(out) == []
+
+
+async def test_demo_ends_well_and_leaves_nothing() -> None:
+    done = await aiohaul("demo", "--objects", "20")
+    assert done.code == 0, done.err
+    assert "20 objects" in done.out
+    assert "move: 20 sources" in done.out
+    assert done.out.count("complete.flg") == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (1024**4, "1.0 TiB"),
+        (1024**5, "1024.0 TiB"),
+    ],
+)
+def test_bytes_for_people(size: int, shown: str) -> None:
+    assert bytes_for_people(size) == shown
