@@ -86,10 +86,11 @@ class Bars:
             TextColumn,
             TimeElapsedColumn,
         )
+        from rich.table import Column  # noqa: PLC0415
 
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=30)),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[size]}", justify="right"),
@@ -98,6 +99,7 @@ class Bars:
         )
         self._rows: dict[str, TaskID] = {}
         self._sizes: dict[str, int] = {}
+        self._objects = 0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -117,6 +119,7 @@ class Bars:
             case Watching(where):
                 self._row(f"watching {where}", None)
             case Found(objects, _, destinations):
+                self._objects = objects
                 for name in list(self._rows):
                     self._end(name)
                 for destination in destinations:
@@ -129,7 +132,7 @@ class Bars:
             case Flagged(target):
                 self._progress.console.print(f"[green]complete[/] {target}", highlight=False)
             case Acted(action):
-                self._row(f"{action} of the sources", None)
+                self._row(f"{action} of the sources", self._objects)
                 self._advance(f"{action} of the sources", 0)
 
     def _row(self, name: str, total: int | None) -> None:

@@ -122,7 +122,7 @@ class S3Handler:
         pattern = re.compile(pattern)
         return await wait_until_found(
             lambda: self.find(bucket, directory, pattern, conditions=conditions),
-            where=f"{uri(bucket, directory)} (names like {pattern.pattern!r})",
+            where=f"{uri(bucket, directory)} (names like {pattern.pattern})",
             timeout=timeout,
             interval=interval,
             on_progress=on_progress or ignore,

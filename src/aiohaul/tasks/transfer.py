@@ -120,7 +120,7 @@ async def _find(
 
 def _where(source: TransferSource) -> str:
     place = uri(source.bucket, source.directory) if source.bucket else source.directory
-    return f"{place} (names like {source.pattern.pattern!r})"
+    return f"{place} (names like {source.pattern.pattern})"
 
 
 def _since(start: float) -> float:
