@@ -84,7 +84,7 @@ async def test_partly_failed_run(s3: Store, tmp_path: Path) -> None:
 
 async def test_quiet_run_says_nothing_unless_it_fails(s3: Store, tmp_path: Path) -> None:
     inbox = await s3.bucket()
-    definition = {"type": "transfer", "source": source(s3, inbox, error=False)}
+    definition: dict[str, Any] = {"type": "transfer", "source": source(s3, inbox, error=False)}
     done = await aiohaul("run", "--quiet", written(tmp_path, definition))
     assert done == Ended(0, "", "")
     definition["source"]["error"] = True
