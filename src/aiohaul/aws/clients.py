@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import lru_cache
@@ -28,10 +29,17 @@ CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 #: How often a request is sent in all; the pauses between are botocore's (mode "standard").
 ATTEMPTS = 5
+#: Invocations of functions that are held at once; each takes a connection, and a file descriptor.
+MAX_INVOCATIONS = 4096
 #: How long closing connections may take when a Session ends.
 _CLOSE_TIMEOUT = 5.0
 #: Pause before a body that broke off is read again, in seconds; doubled each time.
 _REREAD_PAUSE = 0.2
+
+#: Bytes of a payload that are written without giving the event loop a turn.
+_ONE_GO = 2**20
+#: A parameter of no operation: it is taken out again before the request is built.
+_READ_TIMEOUT_PARAMETER = "AiohaulReadTimeout"
 
 _Environment = frozenset[tuple[str, str]]
 
@@ -91,6 +99,38 @@ class Service:
             await anyio.sleep(_REREAD_PAUSE * 2 ** (attempt - 1))
         raise AssertionError  # pragma: no cover  # the loop returns or raises
 
+    async def invoke(
+        self,
+        target: str,
+        payload: bytes,
+        /,
+        *,
+        read_timeout: float,
+        started: Callable[[], None],
+        **parameters: Any,
+    ) -> tuple[bytes, dict[str, Any]]:
+        """Call a function (Lambda Invoke): the bytes of its payload, and the rest of the answer.
+
+        Args:
+            target: the function, as error messages name it.
+            payload: what is sent to it.
+            read_timeout: seconds of silence on the connection before it is given up.
+            started: called once a slot is free: from then on the function may be reached.
+            parameters: the operation's own.
+
+        Raises:
+            ServiceError: or one of its kinds; UnreachableError if nothing was sent.
+        """
+        async with self._slots:
+            started()
+            with translated("Invoke", target):
+                parameters[_READ_TIMEOUT_PARAMETER] = read_timeout
+                # aiohttp writes bytes in one go, and warns of many; a file it writes piece by piece
+                body: Any = io.BytesIO(payload) if len(payload) > _ONE_GO else payload
+                answer: dict[str, Any] = await self._client.invoke(Payload=body, **parameters)
+                async with answer.pop("Payload") as stream:
+                    return await stream.read(), answer
+
 
 class Clients:
     """Clients shared by service and settings, and a bound on the requests in flight.
@@ -101,16 +141,21 @@ class Clients:
     Args:
         settings: who and where, for what the settings of a call leave open.
         max_requests: requests in flight at once for each service; more wait their turn.
+        max_invocations: invocations of functions in flight at once, apart from these: they are
+            held for minutes.
     """
 
-    def __init__(self, settings: Settings, *, max_requests: int) -> None:
+    def __init__(
+        self, settings: Settings, *, max_requests: int, max_invocations: int = MAX_INVOCATIONS
+    ) -> None:
         self.settings = settings
         self.max_requests = max_requests
+        self.max_invocations = max_invocations
         self._stack = AsyncExitStack()
         self._lock = anyio.Lock()
-        self._slots: dict[str, anyio.Semaphore] = {}
+        self._slots: dict[tuple[str, bool], anyio.Semaphore] = {}
         self._sessions: dict[tuple[Settings, _Environment], AioSession] = {}
-        self._services: dict[tuple[str, Settings, _Environment], Service] = {}
+        self._services: dict[tuple[str, bool, Settings, _Environment], Service] = {}
         self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._ended = False
         self._loader: Any = None
@@ -138,8 +183,15 @@ class Clients:
         own = settings.over(self.settings) if settings is not None else self.settings
         return own.over_environment()
 
-    async def service(self, name: str, settings: Settings | None = None) -> Service:
+    async def service(
+        self, name: str, settings: Settings | None = None, *, once: bool = False
+    ) -> Service:
         """The door to a service, such as ``s3``, for these settings.
+
+        Args:
+            name: the service.
+            settings: who and where; what they leave open is this object's.
+            once: every request is sent once and never again, in the slots of invocations.
 
         Raises:
             SessionError: outside of this object's lifetime, loop or process.
@@ -149,7 +201,7 @@ class Clients:
         self._check_owner()
         settings = self.resolve(settings)
         environment = _environment(os.environ)
-        key = (name, settings, environment)
+        key = (name, once, settings, environment)
         found = self._services.get(key)
         if found is not None:
             return found
@@ -162,11 +214,12 @@ class Clients:
                             name,
                             region_name=settings.region,
                             endpoint_url=settings.endpoint_url,
-                            config=self._config(),
+                            config=self._config(once=once),
                         )
                     )
+                client.meta.events.register("provide-client-params.lambda.Invoke", _read_timeout)
                 slots = self._slots.setdefault(
-                    name, anyio.Semaphore(self.max_requests, fast_acquire=True)
+                    (name, once), anyio.Semaphore(self._bound(once=once), fast_acquire=True)
                 )
                 self._services[key] = Service(client, slots)
             return self._services[key]
@@ -188,13 +241,16 @@ class Clients:
         self._sessions[settings, environment] = session
         return session
 
-    def _config(self) -> AioConfig:
+    def _bound(self, *, once: bool) -> int:
+        return self.max_invocations if once else self.max_requests
+
+    def _config(self, *, once: bool) -> AioConfig:
         return AioConfig(
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
             # There is no timeout for a wait for the pool: the slots must be the tighter bound.
-            max_pool_connections=self.max_requests + 1,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            max_pool_connections=self._bound(once=once) + 1,
+            retries={"mode": "standard", "total_max_attempts": 1 if once else ATTEMPTS},
             connector_args={"socket_factory": keepalive_socket},
         )
 
@@ -213,6 +269,12 @@ class Clients:
 def _environment(environ: Mapping[str, str]) -> _Environment:
     """What botocore's chain would read: a client made under another environment is another."""
     return frozenset(item for item in environ.items() if item[0].startswith("AWS_"))
+
+
+def _read_timeout(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    """Move a request's own read timeout to where aiobotocore looks for it."""
+    if _READ_TIMEOUT_PARAMETER in params:
+        context["read_timeout"] = params.pop(_READ_TIMEOUT_PARAMETER)
 
 
 @lru_cache(maxsize=256)

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import aiohttp
 from botocore import exceptions as botocore
 
+from aiohaul.aws.secrecy import quiet
 from aiohaul.errors import (
     AccessDeniedError,
     BucketNotFoundError,
+    ClusterNotFoundError,
     CredentialsError,
     EndpointError,
+    FunctionNotFoundError,
     HaulError,
     ObjectNotFoundError,
+    ParameterNotFoundError,
     PreconditionFailedError,
+    SecretNotFoundError,
     ServiceError,
     SettingsError,
     ThrottledError,
+    UnreachableError,
 )
 
 #: Error code of an answer -> the class of its error, and what a user can do about it.
@@ -35,6 +42,16 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
             ObjectNotFoundError,
             "It does not exist, or was deleted meanwhile.",
             ("NoSuchKey", "404", "NotFound", "NoSuchUpload"),
+        ),
+        (
+            ClusterNotFoundError,
+            "Create the cluster or correct its name.",
+            ("ClusterNotFoundException",),
+        ),
+        (
+            ParameterNotFoundError,
+            "Create the parameter or correct its name.",
+            ("ParameterNotFound", "ParameterVersionNotFound"),
         ),
         (
             AccessDeniedError,
@@ -72,12 +89,22 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
                 "RequestThrottled",
                 "TooManyRequestsException",
                 "RequestLimitExceeded",
+                "429",
                 "BandwidthLimitExceeded",
                 "503",
             ),
         ),
     )
     for code in codes
+}
+
+_SECRET = (SecretNotFoundError, "Create the secret or correct its name.")
+#: Operation -> what its ResourceNotFoundException is about: the code is the same everywhere.
+_NOT_FOUND: dict[str, tuple[type[ServiceError], str]] = {
+    "Invoke": (FunctionNotFoundError, "Correct the function's name, qualifier or region."),
+    "GetSecretValue": _SECRET,
+    "DescribeSecret": _SECRET,
+    "PutSecretValue": _SECRET,
 }
 
 #: Operation -> the IAM permissions that it takes, for the advice beside AccessDenied.
@@ -96,6 +123,20 @@ _PERMISSIONS = {
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "DeleteObjects": "s3:DeleteObject",
     "AssumeRole": "sts:AssumeRole",
+    "Invoke": "lambda:InvokeFunction",
+    "GetDurableExecution": "lambda:GetDurableExecution",
+    "StopDurableExecution": "lambda:StopDurableExecution",
+    "RunTask": "ecs:RunTask (and iam:PassRole on the roles of the task)",
+    "DescribeTasks": "ecs:DescribeTasks",
+    "DescribeTaskDefinition": "ecs:DescribeTaskDefinition",
+    "StopTask": "ecs:StopTask",
+    "GetLogEvents": "logs:GetLogEvents",
+    "GetParameters": "ssm:GetParameters (and kms:Decrypt for a SecureString)",
+    "GetParametersByPath": "ssm:GetParametersByPath (and kms:Decrypt for a SecureString)",
+    "PutParameter": "ssm:PutParameter (and kms:Encrypt for a SecureString)",
+    "GetSecretValue": "secretsmanager:GetSecretValue (and kms:Decrypt)",
+    "DescribeSecret": "secretsmanager:DescribeSecret",
+    "PutSecretValue": "secretsmanager:PutSecretValue (and kms:GenerateDataKey)",
 }
 
 _NO_SETTINGS = (
@@ -119,6 +160,7 @@ _NO_ANSWER = (
 )
 #: Answers behind a status of 500 and above, or that ask for another try.
 _TRANSIENT_STATUS = 500
+_REFUSED_VALUE = re.compile(r", value: .*?(?=, (?:type|valid)\b)", re.DOTALL)
 _ENDPOINT_IN_QUOTES = re.compile(r'"(\w+://[^"/?]+)[^"]*"')
 
 
@@ -131,7 +173,8 @@ def translated(operation: str, target: str) -> Iterator[None]:
         SettingsError: credentials, region or profile are missing.
     """
     try:
-        yield
+        with quiet():
+            yield
     except botocore.ClientError as error:
         raise _from_answer(error, operation, target) from error
     except _NO_SETTINGS as error:
@@ -140,9 +183,13 @@ def translated(operation: str, target: str) -> Iterator[None]:
             " definition, the Session, the AWS_* environment variables or a profile"
         ) from error
     except botocore.ParamValidationError as error:
-        raise HaulError(f"{operation} on {target} was not sent: {error}") from error
+        # Not chained: the original repeats the value that is wrong, and that may be a secret.
+        raise HaulError(
+            f"{operation} on {target} was not sent: {_REFUSED_VALUE.sub('', str(error))}"
+        ) from None
     except _NO_ANSWER as error:
-        raise EndpointError(
+        cls = UnreachableError if _never_sent(error) else EndpointError
+        raise cls(
             f"{_without_query(error) or type(error).__name__}."
             " Check endpoint_url, region and the network, then run again.",
             operation=operation,
@@ -167,7 +214,30 @@ def _from_answer(error: botocore.ClientError, operation: str, target: str) -> Se
         status=metadata.get("HTTPStatusCode"),
         request_id=metadata.get("RequestId") or None,
         attempts=1 + int(metadata.get("RetryAttempts", 0)),
+        retry_after=_retry_after(metadata.get("HTTPHeaders", {})),
     )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds of a Retry-After header; the form that is a date is not used by AWS."""
+    told = headers.get("retry-after", "")
+    return float(told) if told.isdecimal() else None
+
+
+def _never_sent(error: BaseException) -> bool:
+    """True if no connection came about: on doubt, False.
+
+    aiobotocore calls a connection that was reset after the request "could not connect" too;
+    which it was, only aiohttp's own error underneath can tell.
+    """
+    match error:
+        case botocore.ConnectTimeoutError() | botocore.ProxyConnectionError() | botocore.SSLError():
+            return True
+        case botocore.EndpointConnectionError():
+            beneath = error.kwargs.get("error")
+            return isinstance(beneath, (aiohttp.ClientConnectorError, socket.gaierror))
+        case _:
+            return False
 
 
 def service_error(
@@ -179,9 +249,12 @@ def service_error(
     status: int | None,
     request_id: str | None,
     attempts: int = 1,
+    retry_after: float | None = None,
 ) -> ServiceError:
     """The error for an answer with this error code."""
-    cls, advice = _KNOWN.get(code, (ServiceError, ""))
+    known = _NOT_FOUND if code == "ResourceNotFoundException" else _KNOWN
+    key = operation if known is _NOT_FOUND else code
+    cls, advice = known.get(key, (ServiceError, ""))
     advice = advice.format(permission=_PERMISSIONS.get(operation, f"the operation {operation}"))
     says = f"{code}: {message}" if message else code
     return cls(
@@ -193,6 +266,7 @@ def service_error(
         request_id=request_id,
         attempts=attempts,
         retryable=cls is ThrottledError or (status is not None and status >= _TRANSIENT_STATUS),
+        retry_after=retry_after,
     )
 
 
