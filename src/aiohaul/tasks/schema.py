@@ -16,7 +16,9 @@ from aiohaul.errors import DefinitionError
 
 #: A name, not a place: relative references resolve only under a scheme that has paths.
 _ROOT = "file:///aiohaul/"
-_SECRET = frozenset({"secret_access_key", "session_token", "access_key_id", "payload"})
+_SECRET = frozenset(
+    {"secret_access_key", "session_token", "access_key_id", "payload", "environment", "command"}
+)
 _SHOWN = 60
 
 Path = tuple[str | int, ...]
