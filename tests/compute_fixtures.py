@@ -123,3 +123,10 @@ async def moto_secrets(moto: str) -> AsyncIterator[Any]:
     """A plain client of Secrets Manager."""
     async with _client("secretsmanager", moto) as client:
         yield client
+
+
+@pytest.fixture
+async def moto_logs(moto: str) -> AsyncIterator[Any]:
+    """A plain client of CloudWatch Logs."""
+    async with _client("logs", moto) as client:
+        yield client

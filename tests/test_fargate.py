@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import anyio
 import pytest
 
 import aiohaul
-from aiohaul.compute.logs import LogLine
+from aiohaul.compute.logs import LogLine, LogStream
 from fake_ecs import FakeEcs
 
 pytest_plugins = ("compute_fixtures",)
@@ -425,6 +426,32 @@ async def test_cancelled_task_is_stopped_on_moto(
     assert [task["lastStatus"] for task in described["tasks"]] == ["STOPPED"]
     assert await _listed(moto_ecs, "RUNNING") == []
     assert "aiohaul" in described["tasks"][0]["stoppedReason"]
+
+
+async def test_log_on_moto_is_read_page_by_page_and_further(
+    moto_logs: Any, moto_session: aiohaul.Session
+) -> None:
+    where = {"logGroupName": "/ecs/work", "logStreamName": "ecs/main/1"}
+    door = await moto_session._clients.service("logs")
+    stream = LogStream(door, "/ecs/work", "ecs/main/1", None)
+    await stream.read_on()
+    assert "ResourceNotFoundException" in str(stream.problem)
+    await moto_logs.create_log_group(logGroupName="/ecs/work")
+    await moto_logs.create_log_stream(**where)
+    now = int(time.time() * 1000) - 20_000
+    wanted: list[str] = []
+    for batch in range(2):
+        lines = [f"line {number}" for number in range(batch * 10_500, (batch + 1) * 10_500)]
+        for start in range(0, len(lines), 3_500):
+            events = [
+                {"timestamp": now + len(wanted) + number, "message": line}
+                for number, line in enumerate(lines[start : start + 3_500])
+            ]
+            await moto_logs.put_log_events(**where, logEvents=events)
+            wanted += lines[start : start + 3_500]
+        await stream.read_on()
+        assert [line.message for line in stream.lines] == wanted[-10_000:]
+    assert stream.problem is None
 
 
 async def test_task_that_is_stopped_by_others_on_moto_has_ended(

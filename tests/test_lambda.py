@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import socket
@@ -10,9 +11,19 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import aiohaul
-from aiohaul.compute.invocation import ASYNCHRONOUS_LIMIT, SYNCHRONOUS_LIMIT, pause_before
+from aiohaul.compute.invocation import (
+    ASYNCHRONOUS_LIMIT,
+    SYNCHRONOUS_LIMIT,
+    decoded,
+    encoded,
+    in_doubt,
+    never_ran,
+    pause_before,
+)
 from fake_http import Request
 from fake_lambda import (
     FakeLambda,
@@ -206,6 +217,7 @@ async def test_outcome_in_doubt_is_never_replayed(
     functions.functions["work"] = function
     with pytest.raises(aiohaul.OutcomeUnknownError, match="outcome is unknown") as e:
         await lambda_session.lambda_().invoke("work", max_attempts=5)
+    assert "run again" not in str(e.value)
     assert (e.value.attempts, e.value.retryable) == (1, False)
     assert len(functions.invocations) == 1
     functions.functions["work"] = returning(b"1")
@@ -297,9 +309,40 @@ async def test_refused_connection_is_tried_again(unused_tcp_port: int) -> None:
     async with aiohaul.Session(
         region="eu-west-1", endpoint_url=url, access_key_id="a", secret_access_key="b"
     ) as session:
-        with pytest.raises(aiohaul.UnreachableError, match="Could not connect") as e:
+        with pytest.raises(aiohaul.UnreachableError, match=r"Could not connect.*refused") as e:
             await session.lambda_().invoke("work", max_attempts=2)
     assert e.value.attempts == 2
+
+
+async def test_connection_that_is_never_ready_was_not_used(
+    functions: FakeLambda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohaul.aws.clients.CONNECT_TIMEOUT", 0.2)
+    url = functions.url.replace(
+        "http:", "https:"
+    )  # the server waits for a line, the client for TLS
+    async with aiohaul.Session(
+        region="eu-west-1", endpoint_url=url, access_key_id="a", secret_access_key="b"
+    ) as session:
+        with pytest.raises(aiohaul.UnreachableError, match="Connect timeout") as e:
+            await session.lambda_().invoke("work", max_attempts=2)
+    assert e.value.attempts == 2
+    assert functions.invocations == []
+
+
+async def test_call_without_a_file_descriptor_was_not_sent(
+    functions: FakeLambda, lambda_session: aiohaul.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions.functions["work"] = returning(b"1")
+
+    def none_left(*_: Any, **__: Any) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("aiohaul.aws.sockets.socket.socket", none_left)
+        with pytest.raises(aiohaul.UnreachableError, match="Too many open files"):
+            await lambda_session.lambda_().invoke("work")
+    assert (await lambda_session.lambda_().invoke("work")).payload == 1
 
 
 async def test_dry_run_is_never_in_doubt(
@@ -310,10 +353,25 @@ async def test_dry_run_is_never_in_doubt(
         await lambda_session.lambda_().invoke("work", invocation_type="DryRun")
 
 
-def test_pauses_are_bounded_and_scattered() -> None:
-    assert pause_before(2, 5.0) == 5.0
-    for attempt in range(2, 100):
-        assert 0 <= pause_before(attempt, None) <= min(0.5 * 2 ** (attempt - 2), 20.0)
+@given(st.integers(2, 10_000))
+def test_pauses_are_bounded(attempt: int) -> None:
+    assert pause_before(attempt, 5.0) == 5.0
+    assert 0 <= pause_before(attempt, None) <= 16.0
+
+
+@given(
+    st.sampled_from([aiohaul.EndpointError, aiohaul.UnreachableError, aiohaul.ServiceError]),
+    st.none() | st.integers(400, 599),
+)
+def test_nothing_is_replayed_on_doubt(kind: type[aiohaul.ServiceError], status: int | None) -> None:
+    error = kind("no", operation="Invoke", target="work", code="x", status=status)
+    assert not (never_ran(error) and in_doubt(error))
+    assert never_ran(error) == (status == 429 or kind is aiohaul.UnreachableError)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=9))
+def test_payload_comes_back_as_it_went(payload: Any) -> None:
+    assert decoded(encoded(payload, "RequestResponse")) == payload
 
 
 # Cancelling
@@ -371,6 +429,12 @@ async def test_call_without_a_slot_in_time_was_not_sent(functions: FakeLambda) -
             await session.lambda_().invoke("work", timeout=0.1)
         functions.release.set()
     assert len(functions.invocations) == 1
+
+
+def test_slots_leave_file_descriptors_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiohaul.aws.clients.resource.getrlimit", lambda _: (1024, 4096))
+    session = aiohaul.Session(region="eu-west-1", max_invocations=5000)
+    assert session._clients.max_invocations == 768
 
 
 async def test_thousand_held_calls_all_return(

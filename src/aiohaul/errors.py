@@ -201,7 +201,7 @@ class ServiceError(HaulError):
     """AWS, or the way to it, refused or failed a request.
 
     Attributes:
-        problem: what went wrong, in a sentence or two.
+        problem: what went wrong, without what to do about it.
         operation: the AWS operation, such as ``CopyObject``.
         target: what it was for, such as ``s3://bucket/key``.
         code: the error code of the answer, or the kind of failure if there was no answer.
@@ -219,13 +219,14 @@ class ServiceError(HaulError):
         operation: str,
         target: str,
         code: str,
+        advice: str = "",
         status: int | None = None,
         request_id: str | None = None,
         attempts: int = 1,
         retryable: bool = False,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(f"{operation} on {target} failed: {problem}")
+        super().__init__(f"{operation} on {target} failed: {problem} {advice}".rstrip())
         self.problem = problem
         self.operation = operation
         self.target = target

@@ -38,8 +38,8 @@ class Session:
         role_external_id: the external id that the role asks for.
         role_duration: seconds that one AssumeRole lasts, 900 to 43,200.
         max_requests: requests in flight at once for each service.
-        max_invocations: Lambda invocations held at once, apart from these. Each takes a file
-            descriptor: mind the limit of the process.
+        max_invocations: Lambda invocations held at once, apart from these; at most three
+            quarters of the file descriptors that the process may have. More wait their turn.
 
     Raises:
         SettingsError: half a pair of keys, or no room for a request.

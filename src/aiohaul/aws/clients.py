@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import resource
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -142,7 +143,7 @@ class Clients:
         settings: who and where, for what the settings of a call leave open.
         max_requests: requests in flight at once for each service; more wait their turn.
         max_invocations: invocations of functions in flight at once, apart from these: they are
-            held for minutes.
+            held for minutes. Fewer where the process may not open that many files.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class Clients:
     ) -> None:
         self.settings = settings
         self.max_requests = max_requests
-        self.max_invocations = max_invocations
+        self.max_invocations = min(max_invocations, _affordable_connections())
         self._stack = AsyncExitStack()
         self._lock = anyio.Lock()
         self._slots: dict[tuple[str, bool], anyio.Semaphore] = {}
@@ -269,6 +270,12 @@ class Clients:
 def _environment(environ: Mapping[str, str]) -> _Environment:
     """What botocore's chain would read: a client made under another environment is another."""
     return frozenset(item for item in environ.items() if item[0].startswith("AWS_"))
+
+
+def _affordable_connections() -> int:
+    """How many connections may be held without using up the process's file descriptors."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_INVOCATIONS if soft == resource.RLIM_INFINITY else max(soft * 3 // 4, 1)
 
 
 def _read_timeout(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -160,6 +162,8 @@ _NO_ANSWER = (
 )
 #: Answers behind a status of 500 and above, or that ask for another try.
 _TRANSIENT_STATUS = 500
+#: Only opening a connection fails like this, never using it.
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 _REFUSED_VALUE = re.compile(r", value: .*?(?=, (?:type|valid)\b)", re.DOTALL)
 _ENDPOINT_IN_QUOTES = re.compile(r'"(\w+://[^"/?]+)[^"]*"')
 
@@ -190,10 +194,10 @@ def translated(operation: str, target: str) -> Iterator[None]:
     except _NO_ANSWER as error:
         cls = UnreachableError if _never_sent(error) else EndpointError
         raise cls(
-            f"{_without_query(error) or type(error).__name__}."
-            " Check endpoint_url, region and the network, then run again.",
+            f"{_without_query(error) or type(error).__name__}.",
             operation=operation,
             target=target,
+            advice="Check endpoint_url, region and the network, then run again.",
             code=type(error).__name__,
             retryable=True,
         ) from error
@@ -230,14 +234,14 @@ def _never_sent(error: BaseException) -> bool:
     aiobotocore calls a connection that was reset after the request "could not connect" too;
     which it was, only aiohttp's own error underneath can tell.
     """
+    beneath = getattr(error, "kwargs", {}).get("error")
     match error:
         case botocore.ConnectTimeoutError() | botocore.ProxyConnectionError() | botocore.SSLError():
             return True
         case botocore.EndpointConnectionError():
-            beneath = error.kwargs.get("error")
             return isinstance(beneath, (aiohttp.ClientConnectorError, socket.gaierror))
         case _:
-            return False
+            return isinstance(beneath, OSError) and beneath.errno in _NO_DESCRIPTOR
 
 
 def service_error(
@@ -258,9 +262,10 @@ def service_error(
     advice = advice.format(permission=_PERMISSIONS.get(operation, f"the operation {operation}"))
     says = f"{code}: {message}" if message else code
     return cls(
-        f"{says.rstrip('.')}. {advice}".strip(),
+        f"{says.rstrip('.')}.",
         operation=operation,
         target=target,
+        advice=advice,
         code=code,
         status=status,
         request_id=request_id,
@@ -272,4 +277,10 @@ def service_error(
 
 def _without_query(error: BaseException) -> str:
     """The sentence of ``error``, its URL cut to the endpoint: a query may hold a signature."""
-    return _ENDPOINT_IN_QUOTES.sub(r"\1", str(error)).rstrip(".")
+    says = _ENDPOINT_IN_QUOTES.sub(r"\1", str(error)).rstrip(".")
+    beneath = getattr(error, "kwargs", {}).get("error")
+    if isinstance(beneath, aiohttp.ClientConnectorError) and beneath.errno is not None:
+        # Numbers below 0 are getaddrinfo's: its own words are the better ones.
+        reason = os.strerror(beneath.errno) if beneath.errno > 0 else beneath.strerror
+        return f"{says} ({reason})"
+    return says

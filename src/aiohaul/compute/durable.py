@@ -6,6 +6,7 @@ import logging
 import random
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import anyio
@@ -56,7 +57,11 @@ async def look(lambda_: Service, arn: str) -> DurableExecution:
     Raises:
         ServiceError: or one of its kinds.
     """
-    answer = await lambda_.call("get_durable_execution", arn, DurableExecutionArn=arn)
+    look_at = partial(lambda_.call, "get_durable_execution", arn, DurableExecutionArn=arn)
+    # With its data every look would bring back the payload, a megabyte perhaps.
+    answer = await look_at(IncludeExecutionData=False)
+    if answer["Status"] != "RUNNING":
+        answer = await look_at(IncludeExecutionData=True)
     told = answer.get("Error", {})
     says = ": ".join(told[key] for key in ("ErrorType", "ErrorMessage") if told.get(key))
     return DurableExecution(

@@ -247,7 +247,7 @@ class FargateHandler:
 
     async def _read_log(self, run: _Run, lag: float | None, within: float) -> None:
         """Read what the log has more; ``lag`` is how long to wait for its last lines."""
-        if run.log_group is None:
+        if run.log_group is None or run.arn is None:
             return
         with anyio.move_on_after(within):
             if run.log is None and run.log_problem is None:

@@ -30,9 +30,9 @@ UNKNOWN = (
 )
 #: Characters of a function's own words that an error message repeats.
 _QUOTED = 300
-#: The first pause before another attempt, doubled each time, and the longest, in seconds.
+#: The first pause before another attempt, in seconds, and how often it is doubled: up to 16 s.
 _PAUSE = 0.5
-_LONGEST_PAUSE = 20.0
+_DOUBLINGS = 5
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERROR = 500
 
@@ -215,4 +215,5 @@ def pause_before(attempt: int, retry_after: float | None) -> float:
     """
     if retry_after is not None:
         return retry_after
-    return random.uniform(0, min(_PAUSE * 2 ** (attempt - 2), _LONGEST_PAUSE))  # noqa: S311  # no secret
+    bound = _PAUSE * 2 ** min(attempt - 2, _DOUBLINGS)
+    return random.uniform(0, bound)  # noqa: S311  # no secret
