@@ -98,6 +98,8 @@ class FakeEcs(FakeServer):
 
     def _StopTask(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802  # as above
         self.stopped.append(given["task"])
+        if given["task"] not in self.tasks:
+            return {}
         self.end(given["task"], reason=given["reason"])
         return {"task": self.tasks[given["task"]]}
 

@@ -277,6 +277,42 @@ async def test_throttled_looks_are_spaced_out_and_go_on(
     assert run.result().exit_code == 0
 
 
+async def test_looks_that_fail_for_too_long_end_the_following(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def at_once(endpoint: object, seconds: float) -> None: ...
+
+    monkeypatch.setattr("aiobotocore.endpoint.AioEndpoint._sleep", at_once)
+    monkeypatch.setattr("aiohaul.compute.following._PATIENCE", 0.0)
+    ecs.errors["DescribeTasks"] = [(400, "ThrottlingException")] * 5
+    with pytest.raises(aiohaul.ThrottledError):
+        await fargate.run("batch", "work")
+    assert ecs.stopped == list(ecs.tasks)
+
+
+@pytest.mark.parametrize("patience", [0.0, 60.0])
+async def test_task_that_ecs_does_not_know_is_given_some_time(
+    ecs: FakeEcs,
+    fargate: aiohaul.FargateHandler,
+    monkeypatch: pytest.MonkeyPatch,
+    patience: float,
+) -> None:
+    monkeypatch.setattr("aiohaul.compute.following._MISSING_PATIENCE", patience)
+    ecs.hold_start = asyncio.Event()
+    run = asyncio.create_task(fargate.run("batch", "work"))
+    await ecs.until(lambda: len(ecs.tasks) == 1)
+    arn, task = ecs.tasks.popitem()
+    ecs.hold_start.set()
+    if patience:
+        await ecs.until(lambda: len(ecs.asked) > 1)
+        ecs.tasks[arn] = task
+        ecs.end(arn, 0)
+        assert (await run).exit_code == 0
+    else:
+        with pytest.raises(aiohaul.TaskError, match="does not know the task"):
+            await run
+
+
 # Logs
 
 

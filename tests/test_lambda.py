@@ -425,7 +425,7 @@ async def test_call_without_a_slot_in_time_was_not_sent(functions: FakeLambda) -
     ):
         tasks.create_task(session.lambda_().invoke("work"))
         await functions.until(lambda: len(functions.invocations) == 1)
-        with pytest.raises(aiohaul.UnreachableError, match="every slot was taken"):
+        with pytest.raises(aiohaul.UnreachableError, match="no slot was free"):
             await session.lambda_().invoke("work", timeout=0.1)
         functions.release.set()
     assert len(functions.invocations) == 1

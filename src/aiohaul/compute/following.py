@@ -109,34 +109,42 @@ class _Cluster:
         """Look at every task, as soon as that is due."""
         await anyio.sleep_until(self._due)
         arns = list(self.followed)
+        failed = False
         for start in range(0, len(arns), DESCRIBE_BATCH):
-            await self._look_at(arns[start : start + DESCRIBE_BATCH])
+            batch = arns[start : start + DESCRIBE_BATCH]
+            try:
+                await self._look_at(batch)
+            except ServiceError as error:
+                failed = True
+                self._put_up_with(error, batch)
+        if failed:
+            self._pause = min(max(self._pause, 1.0) * 2, max(_LONGEST_PAUSE, self._interval))
+        else:
+            self._failing_since, self._pause = None, self._interval
         self.turn += 1
         self._due = anyio.current_time() + self._pause * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
 
     async def _look_at(self, arns: Sequence[str]) -> None:
-        now = anyio.current_time()
-        try:
-            answer = await self._ecs.call(
-                "describe_tasks", self._name, cluster=self._name, tasks=arns
-            )
-        except ServiceError as error:
-            since = self._failing_since = (
-                now if self._failing_since is None else self._failing_since
-            )
-            self._pause = min(max(self._pause, 1.0) * 2, max(_LONGEST_PAUSE, self._interval))
-            if error.retryable and now - since < _PATIENCE:
-                _log.warning("%s; another look follows", error)
-            else:
-                self._fail(arns, error)
-            return
-        self._failing_since, self._pause = None, self._interval
+        answer = await self._ecs.call("describe_tasks", self._name, cluster=self._name, tasks=arns)
         for state in answer.get("tasks", ()):
             if (followed := self.followed.get(state["taskArn"])) is not None:
                 followed.state, followed.missing_since = state, None
-        self._note_missing([told["arn"] for told in answer.get("failures", ())], now)
+        self._note_missing([told["arn"] for told in answer.get("failures", ())])
 
-    def _note_missing(self, arns: Sequence[str], now: float) -> None:
+    def _put_up_with(self, error: ServiceError, arns: Sequence[str]) -> None:
+        """Let a look fail that may well succeed later; any other ends the following."""
+        now = anyio.current_time()
+        if self._failing_since is None:
+            self._failing_since = now
+        if error.retryable and now - self._failing_since < _PATIENCE:
+            _log.warning("%s; another look follows", error)
+            return
+        for arn in arns:
+            if arn in self.followed:
+                self.followed[arn].failure = error
+
+    def _note_missing(self, arns: Sequence[str]) -> None:
+        now = anyio.current_time()
         for arn in arns:
             followed = self.followed.get(arn)
             if followed is None:
@@ -145,8 +153,3 @@ class _Cluster:
                 followed.missing_since = now
             if now - followed.missing_since >= _MISSING_PATIENCE:
                 followed.failure = TaskError(f"ECS does not know the task {arn} in {self._name}")
-
-    def _fail(self, arns: Sequence[str], error: Exception) -> None:
-        for arn in arns:
-            if arn in self.followed:
-                self.followed[arn].failure = error

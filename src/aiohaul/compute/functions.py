@@ -256,9 +256,9 @@ class LambdaHandler:
 
     async def _make(self, call: _Call) -> Invocation:
         """Make a call within its time, and say what becomes of it if it is cancelled."""
-        service = await self._clients.service("lambda", self._settings, once=True)
         try:
             with anyio.move_on_after(call.timeout):
+                service = await self._clients.service("lambda", self._settings, once=True)
                 body, answer = await _send(service, call)
                 invocation = invocation_from(call.function, body, answer, call.seconds)
                 if invocation.function_error is not None:
@@ -308,8 +308,8 @@ async def _send(service: Service, call: _Call) -> tuple[bytes, dict[str, Any]]:
 def _out_of_time(call: _Call) -> ServiceError:
     if not call.sent:
         return UnreachableError(
-            f"it was not sent within {call.timeout:g} s: every slot was taken. Raise the"
-            " max_invocations of the Session, or the timeout.",
+            f"it was not sent within {call.timeout:g} s: no slot was free, or no credentials came.",
+            advice="Raise the max_invocations of the Session, or the timeout.",
             operation="Invoke",
             target=call.function,
             code="Timeout",
