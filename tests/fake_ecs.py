@@ -82,9 +82,10 @@ class FakeEcs(FakeServer):
             "lastStatus": self.status,
             "containers": [{"name": name} for name in self.containers],
         }
+        just_made = self.tasks[arn] | {"lastStatus": "PROVISIONING"}
         if self.status == "RUNNING":
             self.tasks[arn]["startedAt"] = 1750000000
-        return {"tasks": [self.tasks[arn] | {"lastStatus": "PROVISIONING"}], "failures": []}
+        return {"tasks": [just_made], "failures": []}
 
     def _DescribeTasks(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802  # as above
         arns = given["tasks"]

@@ -178,6 +178,32 @@ async def test_task_that_runs_is_past_its_init_timeout(
     assert run.result().exit_code == 0
 
 
+async def test_task_that_ended_in_time_but_was_not_looked_at_is_no_timeout(
+    ecs: FakeEcs, ecs_session: aiohaul.Session
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        fargate = ecs_session.fargate(interval=60)
+        run = tasks.create_task(fargate.run("batch", "work", init_timeout=0.2, timeout=0.6))
+        await ecs.until(lambda: ecs.calls["DescribeTasks"] == 1)  # it runs: past its init timeout
+        ecs.end(next(iter(ecs.tasks)), 0)
+    assert run.result().exit_code == 0
+    assert ecs.calls["DescribeTasks"] == 2
+    assert ecs.stopped == []
+
+
+async def test_start_that_is_not_answered_in_time_leaves_no_task(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler
+) -> None:
+    ecs.hold_start = asyncio.Event()
+    run = asyncio.create_task(fargate.run("batch", "work", timeout=0.2))
+    await ecs.until(lambda: len(ecs.tasks) == 1)
+    await asyncio.sleep(0.3)
+    ecs.hold_start.set()
+    with pytest.raises(aiohaul.TaskTimeoutError, match="was not done within"):
+        await run
+    assert ecs.stopped == list(ecs.tasks)
+
+
 async def test_timeout_says_when_the_task_cannot_be_stopped(
     ecs: FakeEcs, fargate: aiohaul.FargateHandler, caplog: pytest.LogCaptureFixture
 ) -> None:

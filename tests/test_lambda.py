@@ -435,6 +435,9 @@ def test_slots_leave_file_descriptors_for_others(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("aiohaul.aws.clients.resource.getrlimit", lambda _: (1024, 4096))
     session = aiohaul.Session(region="eu-west-1", max_invocations=5000)
     assert session._clients.max_invocations == 768
+    monkeypatch.setattr("aiohaul.aws.clients.resource.getrlimit", lambda _: (-1, -1))
+    session = aiohaul.Session(region="eu-west-1", max_invocations=5000)
+    assert session._clients.max_invocations == 5000
 
 
 async def test_thousand_held_calls_all_return(
@@ -589,6 +592,15 @@ async def test_wait_can_be_resumed_and_times_out(
     assert functions.stopped == [DURABLE_ARN]
     functions.states[DURABLE_ARN] = [{"Status": "SUCCEEDED", "Result": "1"}]
     assert (await handler.wait_durable(DURABLE_ARN)).result == 1
+
+
+async def test_durable_execution_that_ended_since_the_last_look_is_no_timeout(
+    functions: FakeLambda, lambda_session: aiohaul.Session
+) -> None:
+    functions.states[DURABLE_ARN] = [{"Status": "RUNNING"}, {"Status": "SUCCEEDED", "Result": "1"}]
+    wait = lambda_session.lambda_().wait_durable(DURABLE_ARN, timeout=0.3, interval=60)
+    assert (await wait).result == 1
+    assert functions.stopped == []
 
 
 # Definitions

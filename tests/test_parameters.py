@@ -156,7 +156,7 @@ async def test_values_are_in_no_log_repr_or_error(
     shown = repr(await ssm.get("/app/password")) + repr(await secrets.get("db"))
     shown += repr(await ssm.get_by_path("/app/"))
     with pytest.raises(aiohaul.HaulError) as e:
-        await ssm.put("/app/password", ["hunter2"])  # type: ignore[arg-type]
+        await ssm.put("/app/password", ["hunter2, type hunter2"])  # type: ignore[arg-type]
     shown += str(e.value) + repr(e.value) + repr(e.value.__cause__)
     assert "Parameter" in str(e.value)
     assert "hunter2" not in shown + caplog.text

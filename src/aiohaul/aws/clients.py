@@ -151,7 +151,7 @@ class Clients:
     ) -> None:
         self.settings = settings
         self.max_requests = max_requests
-        self.max_invocations = min(max_invocations, _affordable_connections())
+        self.max_invocations = _affordable(max_invocations)
         self._stack = AsyncExitStack()
         self._lock = anyio.Lock()
         self._slots: dict[tuple[str, bool], anyio.Semaphore] = {}
@@ -272,10 +272,10 @@ def _environment(environ: Mapping[str, str]) -> _Environment:
     return frozenset(item for item in environ.items() if item[0].startswith("AWS_"))
 
 
-def _affordable_connections() -> int:
-    """How many connections may be held without using up the process's file descriptors."""
+def _affordable(connections: int) -> int:
+    """As many of these as may be held without using up the process's file descriptors."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_INVOCATIONS if soft == resource.RLIM_INFINITY else max(soft * 3 // 4, 1)
+    return connections if soft == resource.RLIM_INFINITY else min(connections, soft * 3 // 4)
 
 
 def _read_timeout(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:

@@ -164,7 +164,8 @@ _NO_ANSWER = (
 _TRANSIENT_STATUS = 500
 #: Only opening a connection fails like this, never using it.
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
-_REFUSED_VALUE = re.compile(r", value: .*?(?=, (?:type|valid)\b)", re.DOTALL)
+#: As far as it can reach: a value may itself look like the end of the sentence.
+_REFUSED_VALUE = re.compile(r", value: .*(?=, (?:type|valid)\b)", re.DOTALL)
 _ENDPOINT_IN_QUOTES = re.compile(r'"(\w+://[^"/?]+)[^"]*"')
 
 

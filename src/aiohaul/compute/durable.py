@@ -92,30 +92,31 @@ async def wait(
 ) -> DurableExecution:
     """Look again and again until an execution is done; see :meth:`LambdaHandler.wait_durable`."""
     check_durable_arn(arn)
-    seen: list[DurableExecution] = []
     try:
         with anyio.move_on_after(timeout):
-            ended = await _until_ended(lambda_, arn, interval, seen)
-            if ended.status != "SUCCEEDED":
-                raise DurableExecutionError(
-                    f"{arn} ended as {ended.status}: {ended.error or 'it gives no reason'}", ended
-                )
-            return ended
+            return _judged(await _until_ended(lambda_, arn, interval))
+        seen = await _look_soon(lambda_, arn)  # it may have ended since the last look
     except anyio.get_cancelled_exc_class():
         if stop:
             await _stop_for_good(lambda_, arn)
         raise
-    stopped = "left running"
+    if seen is not None and seen.status != "RUNNING":
+        return _judged(seen)
+    fate = "left running"
     if stop:
-        stopped = "stopped" if await _stop_for_good(lambda_, arn) else "perhaps still running"
-    raise DurableTimeoutError(
-        f"{arn} was not done within {timeout:g} s; it is {stopped}", seen[-1] if seen else None
+        fate = "stopped" if await _stop_for_good(lambda_, arn) else "perhaps still running"
+    raise DurableTimeoutError(f"{arn} was not done within {timeout:g} s; it is {fate}", seen)
+
+
+def _judged(ended: DurableExecution) -> DurableExecution:
+    if ended.status == "SUCCEEDED":
+        return ended
+    raise DurableExecutionError(
+        f"{ended.arn} ended as {ended.status}: {ended.error or 'it gives no reason'}", ended
     )
 
 
-async def _until_ended(
-    lambda_: Service, arn: str, interval: float, seen: list[DurableExecution]
-) -> DurableExecution:
+async def _until_ended(lambda_: Service, arn: str, interval: float) -> DurableExecution:
     failing_since: float | None = None
     pause = interval
     while True:
@@ -130,11 +131,20 @@ async def _until_ended(
             _log.warning("%s; another look follows", error)
         else:
             failing_since, pause = None, interval
-            seen[:] = [state]
             if state.status != "RUNNING":
                 return state
         # Waits that began together must not go on looking together.
         await anyio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  # no secret
+
+
+async def _look_soon(lambda_: Service, arn: str) -> DurableExecution | None:
+    """Look once more, if that can be had soon."""
+    with anyio.move_on_after(CLEANUP_TIMEOUT):
+        try:
+            return await look(lambda_, arn)
+        except ServiceError as error:
+            _log.warning("%s; it counts as running", error)
+    return None
 
 
 async def _stop_for_good(lambda_: Service, arn: str) -> bool:

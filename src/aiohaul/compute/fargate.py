@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,8 @@ from typing import Any
 import anyio
 
 from aiohaul.aws.clients import Clients, Service
-from aiohaul.compute.following import Followed, Following, State
-from aiohaul.compute.logs import LogLine, LogStream, OnLog
+from aiohaul.compute.following import Following, State
+from aiohaul.compute.logs import LogLine, LogStream, OnLog, stream_name
 from aiohaul.concurrency import to_its_end
 from aiohaul.errors import ServiceError, TaskFailedError, TaskStartError, TaskTimeoutError
 from aiohaul.settings import Settings
@@ -91,6 +92,11 @@ class _Run:
         if answer.get("tasks"):
             self.state = answer["tasks"][0]
             self.arn = self.state["taskArn"]
+
+    def take(self, state: State | None) -> None:
+        """Take what a look showed; None is nothing."""
+        if state is not None:
+            self.state = state
 
     @property
     def running(self) -> bool:
@@ -212,38 +218,43 @@ class FargateHandler:
             overrides={"containerOverrides": _named(overrides, container)},
             **({"networkConfiguration": network} if network else {}),
         )
-        limit = anyio.CancelScope()
-        if timeout is not None:
-            limit.deadline = run.begun + timeout
-        stopped = True
+        deadline = math.inf if timeout is None else run.begun + timeout
+        in_time, stopped = False, True
         try:
-            with limit:
+            with anyio.CancelScope(deadline=deadline) as starting:
                 await to_its_end(partial(_started, start, task_family), CLEANUP_TIMEOUT, run.keep)
+            if not starting.cancelled_caught:
                 _check_container(run)
-                await self._follow(ecs, run, limit, init_timeout)
+                in_time = await self._follow(ecs, run, deadline, init_timeout)
         finally:
             if run.arn is not None and not run.ended:
                 stopped = await _stop(ecs, run)
-        if limit.cancelled_caught and not run.ended:
+        if not in_time:
             await self._read_log(run, 0.0, CLEANUP_TIMEOUT)
             raise _out_of_time(run, timeout, init_timeout, stopped=stopped)
         await self._read_log(run, _LOG_LAG, _LOG_TIMEOUT)
         return _judged(run)
 
-    async def _follow(
-        self, ecs: Service, run: _Run, limit: anyio.CancelScope, init_timeout: float
-    ) -> None:
-        """Look until the task has ended, and read its log meanwhile if that is asked for."""
-        assert run.arn is not None  # noqa: S101  # _started raises otherwise
-        whole = limit.deadline
-        limit.deadline = min(whole, anyio.current_time() + init_timeout)
-        with self._following.follow(ecs, run.cluster, run.arn, self._interval) as followed:
+    async def _follow(self, ecs: Service, run: _Run, deadline: float, init_timeout: float) -> bool:
+        """Look until the task has ended: True if it has in time.
+
+        A task whose time is up is looked at once more, by itself: since the last look at all of
+        them it may have ended, or begun to run.
+        """
+        arn = run.arn or ""
+        init_deadline = min(deadline, anyio.current_time() + init_timeout)
+        with self._following.follow(ecs, run.cluster, arn, self._interval) as followed:
             while not run.ended:
-                await _look(followed, run)
-                if run.running:
-                    limit.deadline = whole
-                    if run.on_log is not None and not run.ended:
+                time_up = deadline if run.running else init_deadline
+                with anyio.CancelScope(deadline=time_up) as turn:
+                    run.take(await followed.look())
+                    if run.on_log is not None and run.running and not run.ended:
                         await self._read_log(run, None, _LOG_TIMEOUT)
+                if turn.cancelled_caught:
+                    await _look_alone(ecs, run)
+                    if _too_late(run, whole=time_up == deadline):
+                        return False
+        return True
 
     async def _read_log(self, run: _Run, lag: float | None, within: float) -> None:
         """Read what the log has more; ``lag`` is how long to wait for its last lines."""
@@ -271,7 +282,8 @@ class FargateHandler:
             run.log_problem = str(error)
             _log.warning("the log of %s was not read: %s", run.arn, error)
             return
-        stream = _stream(answer["taskDefinition"], run)
+        container = run.watched.get("name", run.container)
+        stream = stream_name(answer["taskDefinition"], container, run.log_group, run.arn)
         if stream is None:
             run.log_problem = f"the task definition sends no log to {run.log_group}"
             _log.warning("the log of %s was not read: %s", run.arn, run.log_problem)
@@ -304,10 +316,22 @@ def _check_container(run: _Run) -> None:
         )
 
 
-async def _look(followed: Followed, run: _Run) -> None:
-    state = await followed.look()
-    if state is not None:
-        run.state = state
+def _too_late(run: _Run, *, whole: bool) -> bool:
+    """Whether a task whose time is up (the whole of it, or that to its start) has missed it."""
+    return not run.ended if whole else not run.running
+
+
+async def _look_alone(ecs: Service, run: _Run) -> None:
+    """Look at one task now, if that can be had soon."""
+    with anyio.move_on_after(CLEANUP_TIMEOUT):
+        try:
+            answer = await ecs.call(
+                "describe_tasks", run.cluster, cluster=run.cluster, tasks=[run.arn]
+            )
+        except ServiceError as error:
+            _log.warning("%s; the look before counts", error)
+        else:
+            run.take(next(iter(answer.get("tasks", ())), None))
 
 
 async def _stop(ecs: Service, run: _Run) -> bool:
@@ -336,18 +360,6 @@ def _named(
     """The overrides as a list, each with the name of a container."""
     many = [overrides] if isinstance(overrides, Mapping) else overrides
     return [{"name": container or _DEFAULT_CONTAINER, **each} for each in many]
-
-
-def _stream(definition: Mapping[str, Any], run: _Run) -> str | None:
-    """The container's log stream, as the awslogs driver names it."""
-    name = run.watched.get("name", run.container)
-    for container in definition.get("containerDefinitions", ()):
-        options = container.get("logConfiguration", {}).get("options", {})
-        if container["name"] == name and options.get("awslogs-group") == run.log_group:
-            prefix = options.get("awslogs-stream-prefix")
-            task_id = (run.arn or "").rpartition("/")[2]
-            return "/".join(part for part in (prefix, name, task_id) if part)
-    return None
 
 
 def _out_of_time(

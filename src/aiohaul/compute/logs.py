@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -34,6 +34,29 @@ class LogLine:
 
 #: Called on the event loop for every line: it must return at once.
 OnLog = Callable[[LogLine], None]
+
+
+def stream_name(
+    definition: Mapping[str, Any], container: str | None, group: str | None, task: str | None
+) -> str | None:
+    """The log stream of a container, as ECS's awslogs driver names it.
+
+    Args:
+        definition: the task definition.
+        container: the container's name.
+        group: the log group.
+        task: the task's ARN.
+
+    Returns:
+        None if the container does not write to that group.
+    """
+    for each in definition.get("containerDefinitions", ()):
+        options = each.get("logConfiguration", {}).get("options", {})
+        if each["name"] == container and options.get("awslogs-group") == group:
+            task_id = (task or "").rpartition("/")[2]
+            parts = (options.get("awslogs-stream-prefix"), container, task_id)
+            return "/".join(part for part in parts if part)
+    return None
 
 
 class LogStream:
