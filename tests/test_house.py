@@ -19,19 +19,25 @@ FLOORS = [
     {"errors", "progress", "report", "concurrency"},
     {"settings"},
     {"aws"},
-    {"s3"},
+    {"s3", "compute", "parameters"},
     {"session"},
     {"tasks"},
     {"demo", "display"},
     {"cli"},
 ]
 PUBLIC = """
-AccessDeniedError Acted Action ActionReport BucketNotFoundError CollisionError Conditions Copied
-CredentialsError DefinitionError Destination DestinationReport EndpointError Event Failed Failure
-Flagged Found HaulError LocalDestination LocalFile LocalFileError NothingFoundError
-ObjectNotFoundError PlanError PreconditionFailedError Rename S3Handler S3Object ServiceError
-Session SessionError Settings SettingsError ThrottledError TouchReport TransferError
-TransferReport UnsupportedError VerificationError WatchTimeoutError Watching run validate
+AccessDeniedError Acted Action ActionReport BucketNotFoundError ClusterNotFoundError
+CollisionError Conditions Copied CredentialsError DefinitionError Destination DestinationReport
+DurableExecution DurableExecutionError DurableTimeoutError EndpointError Event Failed Failure
+FargateHandler FargateReport Flagged Found FunctionError FunctionNameError
+FunctionNotFoundError HaulError Invocation InvocationReport LambdaHandler LocalDestination
+LocalFile LocalFileError LogLine MissingExtraError NothingFoundError ObjectNotFoundError
+OutcomeUnknownError Parameter ParameterNotFoundError PayloadError PayloadTooLargeError
+PlanError PreconditionFailedError Rename S3Handler S3Object SSMHandler Secret
+SecretNotFoundError SecretValueError SecretsHandler ServiceError Session SessionError Settings
+SettingsError TaskError TaskFailedError TaskResult TaskStartError TaskTimeoutError
+ThrottledError TouchReport TransferError TransferReport UnreachableError UnsupportedError
+VerificationError WatchTimeoutError Watching run validate
 """
 
 

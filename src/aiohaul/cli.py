@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
@@ -97,6 +98,11 @@ def _validate(chosen: argparse.Namespace) -> int:
 
 
 def _demo(chosen: argparse.Namespace) -> int:
+    # The demo needs no account, and must meet none: neither keys, nor a profile, nor a proxy.
+    for name in list(os.environ):
+        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
+            del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     try:
         from aiohaul.demo import run_demo  # noqa: PLC0415  # the other commands need no moto
 
@@ -128,13 +134,13 @@ def _read(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise DefinitionError("", f"{file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DefinitionError("", f"{file} is not JSON: {error}") from error
 
 
 def _write_report(file: Path | None, report: Report) -> None:
     if file is not None:
-        text = json.dumps(report.as_dict(), indent=2, ensure_ascii=False)
+        text = json.dumps(report.as_dict(), indent=2)
         try:
             file.write_text(f"{text}\n", encoding="utf-8")
         except OSError as error:

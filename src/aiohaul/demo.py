@@ -17,6 +17,7 @@ from anyio.abc import Process
 
 from aiohaul.aws.clients import Clients
 from aiohaul.concurrency import work
+from aiohaul.errors import HaulError
 from aiohaul.progress import OnProgress
 from aiohaul.report import Report
 from aiohaul.session import Session
@@ -43,7 +44,7 @@ async def moto_server() -> AsyncIterator[str]:
 
     Raises:
         ModuleNotFoundError: moto is not installed; it comes with ``aiohaul[demo]``.
-        RuntimeError: the server did not start.
+        HaulError: the server did not start.
     """
     import moto.server  # noqa: F401, PLC0415  # fails here, and not in the other process
 
@@ -65,7 +66,7 @@ async def _announced_port(process: Process) -> int:
         try:
             told += await process.stdout.receive()
         except anyio.EndOfStream:
-            raise RuntimeError("the moto server did not start") from None
+            raise HaulError("the embedded server (moto) did not start") from None
     return int(told)
 
 
@@ -149,11 +150,20 @@ async def run_demo(on_progress: OnProgress, *, objects: int = OBJECTS) -> Report
                 Session(access_key_id=_KEY, secret_access_key=_KEY, region=REGION, endpoint_url=url)
             )
             await _fill(url, objects)
-            tasks = await stack.enter_async_context(anyio.create_task_group())
+            return await _watched_run(session, definition(url, Path(directory)), on_progress)
+
+
+async def _watched_run(
+    session: Session, transfer: dict[str, Any], on_progress: OnProgress
+) -> Report:
+    """Run the transfer, and let the file arrive that it waits for."""
+    try:
+        async with anyio.create_task_group() as tasks:
             tasks.start_soon(_arrive, session)
-            return await run(
-                definition(url, Path(directory)), session=session, on_progress=on_progress
-            )
+            return await run(transfer, session=session, on_progress=on_progress)
+    except* HaulError as group:
+        failure = group.exceptions[0]
+    raise failure
 
 
 async def _fill(url: str, objects: int) -> None:

@@ -8,7 +8,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from aiohaul.progress import Acted, Copied, Event, Failed, Flagged, Found, Watching
-from aiohaul.report import Report, TransferReport
+from aiohaul.report import (
+    FargateReport,
+    InvocationReport,
+    Report,
+    TouchReport,
+    TransferReport,
+)
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -90,7 +96,10 @@ class Bars:
 
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=30)),
+            # A key may look like rich's markup.
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(no_wrap=True, min_width=30)
+            ),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[size]}", justify="right"),
@@ -127,13 +136,16 @@ class Bars:
             case Copied(_, _, destination, size):
                 self._advance(destination, size)
             case Failed(source, destination, error):
-                self._progress.console.print(f"[red]failed[/] {source}: {error}", highlight=False)
+                self._say("failed", f"{source}: {error}")
                 self._advance(destination, 0)
             case Flagged(target):
-                self._progress.console.print(f"[green]complete[/] {target}", highlight=False)
+                self._say("complete", target)
             case Acted(action):
                 self._row(f"{action} of the sources", self._objects)
                 self._advance(f"{action} of the sources", 0)
+
+    def _say(self, what: str, about: str) -> None:
+        self._progress.console.print(f"{what} {about}", highlight=False, markup=False)
 
     def _row(self, name: str, total: int | None) -> None:
         if name not in self._rows:
@@ -164,8 +176,18 @@ def best_display(stream: TextIO | None = None) -> Display:
 
 def closing_table(report: Report) -> str:
     """The report as a table of plain text, one line for each destination."""
-    if not isinstance(report, TransferReport):
-        return f"wrote {report.target} in {report.seconds:.1f} s"
+    match report:
+        case TransferReport():
+            return _transfer_table(report)
+        case TouchReport():
+            return f"wrote {report.target} in {report.seconds:.1f} s"
+        case InvocationReport():
+            return f"called {report.function} ({report.status}) in {report.seconds:.1f} s"
+        case FargateReport():
+            return f"ran {report.task} (exit code {report.exit_code}) in {report.seconds:.1f} s"
+
+
+def _transfer_table(report: TransferReport) -> str:
     head = f"{report.found} objects, {bytes_for_people(report.size)}, {report.seconds:.1f} s"
     rows = [("destination", "objects", "size", "failed", "flag", "seconds")]
     rows.extend(

@@ -12,10 +12,28 @@ HaulError
 ├── TransferError              a transfer failed in part or whole; carries its report
 ├── VerificationError          what was written is not what was read
 ├── LocalFileError             a local file or directory cannot be read or written
+├── FunctionNameError          no function (or durable execution) can have this name
+├── PayloadError               a payload is not JSON
+│   └── PayloadTooLargeError   or more of it than Lambda takes
+├── FunctionError              a Lambda function ran and failed; carries its invocation
+├── DurableExecutionError      a durable execution failed, or was stopped; carries its state
+│   └── DurableTimeoutError    it was not done in time
+├── TaskError                  a Fargate task did not do its work; carries what is known of it
+│   ├── TaskStartError         it never ran
+│   ├── TaskFailedError        it ran, and its exit code is not 0
+│   └── TaskTimeoutError       it did not run, or was not done, in time, and was stopped
+├── SecretValueError           a secret is not text, or not JSON, or lacks what was looked for
+├── MissingExtraError          an optional dependency is not installed
 └── ServiceError               AWS, or the way to it, refused or failed a request
     ├── EndpointError          no answer: unreachable, reset, cut or timed out
+    │   └── UnreachableError   no connection: the request was never sent
+    ├── OutcomeUnknownError    a function was called, and whether it ran is not known
     ├── BucketNotFoundError
     ├── ObjectNotFoundError
+    ├── FunctionNotFoundError
+    ├── ClusterNotFoundError
+    ├── ParameterNotFoundError
+    ├── SecretNotFoundError
     ├── AccessDeniedError
     ├── CredentialsError       the credentials are unknown, wrong or expired
     ├── PreconditionFailedError  the object is no longer the version that was meant
@@ -27,6 +45,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from aiohaul.compute.durable import DurableExecution
+    from aiohaul.compute.fargate import TaskResult
+    from aiohaul.compute.invocation import Invocation
     from aiohaul.report import TransferReport
 
 
@@ -94,10 +115,93 @@ class LocalFileError(HaulError):
     """A local file or directory cannot be read or written."""
 
 
+class FunctionNameError(HaulError):
+    """No function, or no durable execution, can have this name. Raised before the request."""
+
+
+class PayloadError(HaulError):
+    """A payload cannot be written as JSON. Raised before the request."""
+
+
+class PayloadTooLargeError(PayloadError):
+    """A payload is larger than Lambda takes. Raised before the request.
+
+    Attributes:
+        size: bytes of the payload as JSON.
+        limit: bytes that this type of invocation takes.
+    """
+
+    def __init__(self, message: str, *, size: int, limit: int) -> None:
+        super().__init__(message)
+        self.size = size
+        self.limit = limit
+
+
+class FunctionError(HaulError):
+    """A Lambda function ran and ended with an error of its own.
+
+    Attributes:
+        invocation: its answer, with the tail of its log.
+    """
+
+    def __init__(self, message: str, invocation: Invocation) -> None:
+        super().__init__(message)
+        self.invocation = invocation
+
+
+class DurableExecutionError(HaulError):
+    """A durable execution failed, timed out by its own limit, or was stopped.
+
+    Attributes:
+        execution: its last known state.
+    """
+
+    def __init__(self, message: str, execution: DurableExecution | None) -> None:
+        super().__init__(message)
+        self.execution = execution
+
+
+class DurableTimeoutError(DurableExecutionError):
+    """A durable execution was not done within the caller's timeout."""
+
+
+class TaskError(HaulError):
+    """A Fargate task did not do its work.
+
+    Attributes:
+        result: what is known of it; None if there is no task.
+    """
+
+    def __init__(self, message: str, result: TaskResult | None = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class TaskStartError(TaskError):
+    """A Fargate task never ran: there was no room for it, or its image cannot be had."""
+
+
+class TaskFailedError(TaskError):
+    """A Fargate task ran and ended with an exit code other than 0, or with none."""
+
+
+class TaskTimeoutError(TaskError):
+    """A Fargate task was not running, or not done, in time. It has been told to stop."""
+
+
+class SecretValueError(HaulError):
+    """A secret is not text, or not JSON, or has nothing at the path that was asked for."""
+
+
+class MissingExtraError(HaulError):
+    """Something needs a dependency that is optional and not installed."""
+
+
 class ServiceError(HaulError):
     """AWS, or the way to it, refused or failed a request.
 
     Attributes:
+        problem: what went wrong, without what to do about it.
         operation: the AWS operation, such as ``CopyObject``.
         target: what it was for, such as ``s3://bucket/key``.
         code: the error code of the answer, or the kind of failure if there was no answer.
@@ -105,6 +209,7 @@ class ServiceError(HaulError):
         request_id: AWS's name for the request, for a support case; None if there was no answer.
         attempts: how many times the request was sent.
         retryable: True if the same request may well succeed later.
+        retry_after: seconds that the answer asks to wait before that; None if it does not say.
     """
 
     def __init__(
@@ -114,12 +219,15 @@ class ServiceError(HaulError):
         operation: str,
         target: str,
         code: str,
+        advice: str = "",
         status: int | None = None,
         request_id: str | None = None,
         attempts: int = 1,
         retryable: bool = False,
+        retry_after: float | None = None,
     ) -> None:
-        super().__init__(f"{operation} on {target} failed: {problem}")
+        super().__init__(f"{operation} on {target} failed: {problem} {advice}".rstrip())
+        self.problem = problem
         self.operation = operation
         self.target = target
         self.code = code
@@ -127,10 +235,23 @@ class ServiceError(HaulError):
         self.request_id = request_id
         self.attempts = attempts
         self.retryable = retryable
+        self.retry_after = retry_after
 
 
 class EndpointError(ServiceError):
     """No whole answer came: the endpoint is unreachable, or the connection broke or timed out."""
+
+
+class UnreachableError(EndpointError):
+    """No connection came about: the request was never sent."""
+
+
+class OutcomeUnknownError(ServiceError):
+    """A function was called, no clear answer came, and whether it ran is not known.
+
+    It may have run, it may still be running, or it may never have been reached. It was not
+    called again.
+    """
 
 
 class BucketNotFoundError(ServiceError):
@@ -139,6 +260,22 @@ class BucketNotFoundError(ServiceError):
 
 class ObjectNotFoundError(ServiceError):
     """The object does not exist, or was deleted meanwhile."""
+
+
+class FunctionNotFoundError(ServiceError):
+    """The Lambda function, its version or its alias does not exist."""
+
+
+class ClusterNotFoundError(ServiceError):
+    """The ECS cluster does not exist."""
+
+
+class ParameterNotFoundError(ServiceError):
+    """The SSM parameter, or its version or label, does not exist."""
+
+
+class SecretNotFoundError(ServiceError):
+    """The secret of Secrets Manager, or its version, does not exist."""
 
 
 class AccessDeniedError(ServiceError):

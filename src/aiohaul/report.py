@@ -121,4 +121,66 @@ class TouchReport:
         return asdict(self)
 
 
-Report = TransferReport | TouchReport
+@dataclass(frozen=True, slots=True)
+class InvocationReport:
+    """What a Lambda execution did. A function that failed makes no report but an error.
+
+    Attributes:
+        function: as it was called.
+        invocation_type: ``RequestResponse`` or ``Event``.
+        status: 200 for an answer, 202 for an event that was queued.
+        payload: what the function returned, decoded. Not in a repr.
+        log_tail: the last 4 KB of its log, or None. Not in a repr.
+        version: the version that ran, or None.
+        request_id: Lambda's name for the invocation.
+        seconds: from start to end.
+    """
+
+    function: str
+    invocation_type: str
+    status: int
+    payload: Any = field(repr=False)
+    log_tail: str | None = field(repr=False)
+    version: str | None
+    request_id: str | None
+    seconds: float
+    type: Literal["execution"] = field(default="execution", kw_only=True)
+    ok: Literal[True] = field(default=True, kw_only=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain values that JSON takes."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class FargateReport:
+    """What a Fargate execution did. A task that failed makes no report but an error.
+
+    Attributes:
+        task: its ARN.
+        cluster: where it ran.
+        container: the one whose exit code counted.
+        exit_code: that exit code.
+        reason: why it stopped, in ECS's words, or None.
+        logs: the last 10,000 lines of the container's log. Not in a repr.
+        log_problem: why there is no log, or None.
+        seconds: from start to end.
+    """
+
+    task: str
+    cluster: str
+    container: str | None
+    exit_code: int | None
+    reason: str | None
+    logs: tuple[str, ...] = field(repr=False)
+    log_problem: str | None
+    seconds: float
+    type: Literal["execution"] = field(default="execution", kw_only=True)
+    ok: Literal[True] = field(default=True, kw_only=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain values that JSON takes."""
+        return asdict(self)
+
+
+Report = TransferReport | TouchReport | InvocationReport | FargateReport

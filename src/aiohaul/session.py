@@ -5,8 +5,15 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from aiohaul.aws.clients import Clients
+from aiohaul.aws.clients import MAX_INVOCATIONS, Clients
+from aiohaul.compute import fargate
+from aiohaul.compute.fargate import FargateHandler
+from aiohaul.compute.following import Following
+from aiohaul.compute.functions import LambdaHandler
 from aiohaul.errors import SettingsError
+from aiohaul.parameters.secrets_manager import SecretsHandler
+from aiohaul.parameters.single_flight import SingleFlight
+from aiohaul.parameters.ssm import SSMHandler
 from aiohaul.s3.handler import S3Handler
 from aiohaul.settings import Settings
 
@@ -31,6 +38,8 @@ class Session:
         role_external_id: the external id that the role asks for.
         role_duration: seconds that one AssumeRole lasts, 900 to 43,200.
         max_requests: requests in flight at once for each service.
+        max_invocations: Lambda invocations held at once, apart from these; at most three
+            quarters of the file descriptors that the process may have. More wait their turn.
 
     Raises:
         SettingsError: half a pair of keys, or no room for a request.
@@ -48,9 +57,12 @@ class Session:
         role_external_id: str | None = None,
         role_duration: int | None = None,
         max_requests: int = MAX_REQUESTS,
+        max_invocations: int = MAX_INVOCATIONS,
     ) -> None:
         if max_requests < 1:
             raise SettingsError(f"max_requests must be at least 1, not {max_requests}")
+        if max_invocations < 1:
+            raise SettingsError(f"max_invocations must be at least 1, not {max_invocations}")
         settings = Settings(
             access_key_id=access_key_id,
             secret_access_key=secret_access_key,
@@ -61,7 +73,11 @@ class Session:
             role_duration=role_duration,
             endpoint_url=endpoint_url,
         )
-        self._clients = Clients(settings, max_requests=max_requests)
+        self._clients = Clients(
+            settings, max_requests=max_requests, max_invocations=max_invocations
+        )
+        self._following = Following()
+        self._reads = SingleFlight()
 
     async def __aenter__(self) -> Self:
         await self._clients.__aenter__()
@@ -82,3 +98,39 @@ class Session:
             settings: who and where; what they leave open is the Session's.
         """
         return S3Handler(self._clients, settings)
+
+    def lambda_(self, settings: Settings | None = None) -> LambdaHandler:
+        """Lambda as these settings reach it.
+
+        Args:
+            settings: who and where; what they leave open is the Session's.
+        """
+        return LambdaHandler(self._clients, settings)
+
+    def fargate(
+        self, settings: Settings | None = None, *, interval: float = fargate.INTERVAL
+    ) -> FargateHandler:
+        """Fargate as these settings reach it.
+
+        Args:
+            settings: who and where; what they leave open is the Session's.
+            interval: seconds between two looks at running tasks. All that run in a cluster at
+                the same time are looked at together, at the interval of the first.
+        """
+        return FargateHandler(self._clients, self._following, settings, interval=interval)
+
+    def ssm(self, settings: Settings | None = None) -> SSMHandler:
+        """SSM parameters as these settings reach them.
+
+        Args:
+            settings: who and where; what they leave open is the Session's.
+        """
+        return SSMHandler(self._clients, self._reads, settings)
+
+    def secrets(self, settings: Settings | None = None) -> SecretsHandler:
+        """Secrets Manager as these settings reach it.
+
+        Args:
+            settings: who and where; what they leave open is the Session's.
+        """
+        return SecretsHandler(self._clients, self._reads, settings)

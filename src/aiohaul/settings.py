@@ -32,7 +32,7 @@ class Settings:
         endpoint_url: an endpoint other than AWS's own.
 
     Raises:
-        SettingsError: half a pair of keys, or a part of a role without the role.
+        SettingsError: half a pair of keys, or a token without keys.
     """
 
     access_key_id: str | None = None

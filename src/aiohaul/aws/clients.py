@@ -1,95 +1,37 @@
-"""The aiobotocore clients of one event loop, and the one door through which requests go."""
+"""The aiobotocore clients of one event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import resource
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime
-from functools import lru_cache
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.utils import parse_timestamp
 
-from aiohaul.aws.credentials import is_aws, use_credentials
+from aiohaul.aws.credentials import use_credentials
 from aiohaul.aws.errors import translated
+from aiohaul.aws.service import Service
 from aiohaul.aws.sockets import keepalive_socket
-from aiohaul.errors import EndpointError, SessionError, SettingsError
+from aiohaul.errors import SessionError, SettingsError
 from aiohaul.settings import Settings
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
-#: How often a request is sent in all; the pauses between are botocore's (mode "standard").
-ATTEMPTS = 5
+#: Invocations of functions that are held at once; each takes a connection, and a file descriptor.
+MAX_INVOCATIONS = 4096
 #: How long closing connections may take when a Session ends.
 _CLOSE_TIMEOUT = 5.0
-#: Pause before a body that broke off is read again, in seconds; doubled each time.
-_REREAD_PAUSE = 0.2
 
 _Environment = frozenset[tuple[str, str]]
-
-
-class Service:
-    """One AWS service as one identity sees it: the door for its requests.
-
-    Made by :meth:`Clients.service`. Requests of all identities share the service's slots.
-    """
-
-    def __init__(self, client: Any, slots: anyio.Semaphore) -> None:
-        self._client = client
-        self._slots = slots
-
-    @property
-    def endpoint(self) -> str:
-        """What tells one store of objects from another: ``aws``, or the endpoint of a server."""
-        url = urlsplit(self._client.meta.endpoint_url)
-        return "aws" if is_aws(url.hostname or "") else f"{url.scheme}://{url.netloc}"
-
-    async def call(self, operation: str, target: str, /, **parameters: Any) -> dict[str, Any]:
-        """Send one request when a slot is free, and return botocore's parsed answer.
-
-        Args:
-            operation: the method's name in snake case, such as ``copy_object``.
-            target: what it is for, as error messages name it.
-            parameters: the operation's own.
-
-        Raises:
-            ServiceError: or one of its kinds.
-            SettingsError: there is no way to send it.
-        """
-        async with self._slots:
-            with translated(_api_name(operation), target):
-                answer: dict[str, Any] = await getattr(self._client, operation)(**parameters)
-        return answer
-
-    async def read(self, target: str, /, **parameters: Any) -> tuple[bytes, dict[str, Any]]:
-        """Get an object or a range of it (S3 GetObject): its bytes, and the rest of the answer.
-
-        A body that breaks off is asked for again, as a request without an answer is. The raw
-        body never leaves this method: one that is not read to its end keeps its connection.
-
-        Raises:
-            ServiceError: or one of its kinds.
-        """
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                async with self._slots:
-                    with translated("GetObject", target):
-                        answer: dict[str, Any] = await self._client.get_object(**parameters)
-                        async with answer.pop("Body") as body:
-                            return await body.read(), answer
-            except EndpointError:
-                if attempt == ATTEMPTS:
-                    raise
-            await anyio.sleep(_REREAD_PAUSE * 2 ** (attempt - 1))
-        raise AssertionError  # pragma: no cover  # the loop returns or raises
 
 
 class Clients:
@@ -101,16 +43,21 @@ class Clients:
     Args:
         settings: who and where, for what the settings of a call leave open.
         max_requests: requests in flight at once for each service; more wait their turn.
+        max_invocations: invocations of functions in flight at once, apart from these: they are
+            held for minutes. Fewer where the process may not open that many files.
     """
 
-    def __init__(self, settings: Settings, *, max_requests: int) -> None:
+    def __init__(
+        self, settings: Settings, *, max_requests: int, max_invocations: int = MAX_INVOCATIONS
+    ) -> None:
         self.settings = settings
         self.max_requests = max_requests
+        self.max_invocations = _affordable(max_invocations)
         self._stack = AsyncExitStack()
         self._lock = anyio.Lock()
-        self._slots: dict[str, anyio.Semaphore] = {}
+        self._slots: dict[tuple[str, bool], anyio.Semaphore] = {}
         self._sessions: dict[tuple[Settings, _Environment], AioSession] = {}
-        self._services: dict[tuple[str, Settings, _Environment], Service] = {}
+        self._services: dict[tuple[str, bool, Settings, _Environment], Service] = {}
         self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._ended = False
         self._loader: Any = None
@@ -138,8 +85,15 @@ class Clients:
         own = settings.over(self.settings) if settings is not None else self.settings
         return own.over_environment()
 
-    async def service(self, name: str, settings: Settings | None = None) -> Service:
+    async def service(
+        self, name: str, settings: Settings | None = None, *, once: bool = False
+    ) -> Service:
         """The door to a service, such as ``s3``, for these settings.
+
+        Args:
+            name: the service.
+            settings: who and where; what they leave open is this object's.
+            once: every request is sent once and never again, in the slots of invocations.
 
         Raises:
             SessionError: outside of this object's lifetime, loop or process.
@@ -149,27 +103,32 @@ class Clients:
         self._check_owner()
         settings = self.resolve(settings)
         environment = _environment(os.environ)
-        key = (name, settings, environment)
+        key = (name, once, settings, environment)
         found = self._services.get(key)
         if found is not None:
             return found
         async with self._lock:  # one at a time: botocore's get_credentials has no lock of its own
             if key not in self._services:
-                client = await self._create(name, settings, environment)
+                client = await self._create(name, settings, environment, self._config(once=once))
+                if self._ended:  # meanwhile; the stack was closed without the new client
+                    await self._stack.aclose()
+                self._check_owner()
                 slots = self._slots.setdefault(
-                    name, anyio.Semaphore(self.max_requests, fast_acquire=True)
+                    (name, once), anyio.Semaphore(self._bound(once=once), fast_acquire=True)
                 )
-                self._services[key] = Service(client, slots)
+                self._services[key] = Service(client, slots, self._check_owner)
             return self._services[key]
 
-    async def _create(self, name: str, settings: Settings, environment: _Environment) -> Any:
+    async def _create(
+        self, name: str, settings: Settings, environment: _Environment, config: AioConfig
+    ) -> Any:
         with translated("creating a client", name):
             session = await self._session(settings, environment)
             creator = session.create_client(
                 name,
                 region_name=settings.region,
                 endpoint_url=settings.endpoint_url,
-                config=self._config(),
+                config=config,
             )
             try:
                 return await self._stack.enter_async_context(creator)
@@ -189,17 +148,21 @@ class Clients:
             timestamp_parser=_timestamp
         )
         session.user_agent_extra = f"aiohaul/{version('aiohaul')} {session.user_agent_extra}"
-        await use_credentials(session, settings)
+        await use_credentials(session, settings, self._config(once=False))
         self._sessions[settings, environment] = session
         return session
 
-    def _config(self) -> AioConfig:
+    def _bound(self, *, once: bool) -> int:
+        return self.max_invocations if once else self.max_requests
+
+    def _config(self, *, once: bool) -> AioConfig:
         return AioConfig(
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
             # There is no timeout for a wait for the pool: the slots must be the tighter bound.
-            max_pool_connections=self.max_requests + 1,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            max_pool_connections=self._bound(once=once) + 1,
+            # Service decides what is sent again.
+            retries={"mode": "standard", "total_max_attempts": 1},
             connector_args={"socket_factory": keepalive_socket},
             # Some servers send the whole object's checksum with a range of it; what is read is
             # held against the listed ETag and size instead.
@@ -223,10 +186,10 @@ def _environment(environ: Mapping[str, str]) -> _Environment:
     return frozenset(item for item in environ.items() if item[0].startswith("AWS_"))
 
 
-@lru_cache(maxsize=256)
-def _api_name(operation: str) -> str:
-    """``copy_object`` -> ``CopyObject``."""
-    return "".join(word.capitalize() for word in operation.split("_"))
+def _affordable(connections: int) -> int:
+    """As many of these as may be held without using up the process's file descriptors."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return connections if soft == resource.RLIM_INFINITY else min(connections, soft * 3 // 4)
 
 
 def _timestamp(value: Any) -> datetime:

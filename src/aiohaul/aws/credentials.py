@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from aiobotocore.config import AioConfig
 from aiobotocore.credentials import (
     AioAssumeRoleCredentialFetcher,
     AioCredentials,
@@ -15,6 +18,8 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import NoCredentialsError
 
 from aiohaul.aws.errors import translated
+from aiohaul.aws.retry import ATTEMPTS
+from aiohaul.errors import SettingsError
 from aiohaul.settings import Settings
 
 #: What AWS grants an AssumeRole that names no duration, in seconds.
@@ -36,11 +41,16 @@ class _Given:
         return self._credentials
 
 
-async def use_credentials(session: AioSession, settings: Settings) -> None:
+async def use_credentials(session: AioSession, settings: Settings, config: AioConfig) -> None:
     """Make every client of ``session`` use the keys and the role of ``settings``.
 
     What ``settings`` leave open stays with botocore's own chain. Assumes the role once (STS
     AssumeRole), so that a role that may not be assumed is an error here and not later.
+
+    Args:
+        session: whose clients.
+        settings: who.
+        config: timeouts and sockets for the requests to STS.
 
     Raises:
         SettingsError: there are no credentials to assume the role with.
@@ -54,15 +64,25 @@ async def use_credentials(session: AioSession, settings: Settings) -> None:
             ),
         )
     if settings.role_arn is not None:
+        # STS is asked by botocore itself, now and at each renewal, and so retried by it.
+        retries = AioConfig(retries={"mode": "standard", "total_max_attempts": ATTEMPTS})
+        creator = partial(
+            session.create_client,
+            region_name=settings.region,
+            endpoint_url=sts_endpoint(settings.endpoint_url),
+            config=config.merge(retries),
+        )
         with translated("AssumeRole", settings.role_arn):
-            _provide(session, await _assumed(session, settings))
+            _provide(session, await _assumed(session, settings, creator))
 
 
 def _provide(session: AioSession, credentials: Any) -> None:
     session.register_component("credential_provider", _Given(credentials))
 
 
-async def _assumed(session: AioSession, settings: Settings) -> AioRefreshableCredentials:
+async def _assumed(
+    session: AioSession, settings: Settings, create_client: Callable[..., Any]
+) -> AioRefreshableCredentials:
     duration = settings.role_duration or _DEFAULT_ROLE_DURATION
     arguments: dict[str, Any] = {"RoleSessionName": f"aiohaul-{secrets.token_hex(8)}"}
     if settings.role_duration is not None:
@@ -73,14 +93,6 @@ async def _assumed(session: AioSession, settings: Settings) -> AioRefreshableCre
     source = await session.get_component("credential_provider").load_credentials()
     if source is None:
         raise NoCredentialsError
-
-    def create_client(service: str, **keys: Any) -> Any:
-        return session.create_client(
-            service,
-            region_name=settings.region,
-            endpoint_url=sts_endpoint(settings.endpoint_url),
-            **keys,
-        )
 
     fetcher = AioAssumeRoleCredentialFetcher(
         create_client,
@@ -105,7 +117,11 @@ def sts_endpoint(endpoint_url: str | None) -> str | None:
     A server that stands in for AWS answers STS too. An endpoint of AWS (of one service, or of a
     VPC) does not.
     """
-    return None if is_aws(urlsplit(endpoint_url or "").hostname or "") else endpoint_url
+    try:
+        host = urlsplit(endpoint_url or "").hostname or ""
+    except ValueError as error:
+        raise SettingsError(f"{endpoint_url} is no URL: {error}") from error
+    return None if is_aws(host) else endpoint_url
 
 
 def is_aws(host: str) -> bool:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import aiohttp
 from botocore import exceptions as botocore
 from botocore.parsers import ResponseParserError
 
+from aiohaul.aws.secrecy import quiet
 from aiohaul.errors import (
     AccessDeniedError,
     BucketNotFoundError,
+    ClusterNotFoundError,
     CredentialsError,
     EndpointError,
+    FunctionNotFoundError,
     HaulError,
     ObjectNotFoundError,
+    ParameterNotFoundError,
     PreconditionFailedError,
+    SecretNotFoundError,
     ServiceError,
     SettingsError,
     ThrottledError,
+    UnreachableError,
 )
 
 #: Error code of an answer -> the class of its error, and what a user can do about it.
@@ -36,6 +45,16 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
             ObjectNotFoundError,
             "It does not exist, or was deleted meanwhile.",
             ("NoSuchKey", "404", "NotFound", "NoSuchUpload"),
+        ),
+        (
+            ClusterNotFoundError,
+            "Create the cluster or correct its name.",
+            ("ClusterNotFoundException",),
+        ),
+        (
+            ParameterNotFoundError,
+            "Create the parameter or correct its name.",
+            ("ParameterNotFound", "ParameterVersionNotFound"),
         ),
         (
             AccessDeniedError,
@@ -73,12 +92,22 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
                 "RequestThrottled",
                 "TooManyRequestsException",
                 "RequestLimitExceeded",
+                "429",
                 "BandwidthLimitExceeded",
                 "503",
             ),
         ),
     )
     for code in codes
+}
+
+_SECRET = (SecretNotFoundError, "Create the secret or correct its name.")
+#: Operation -> what its ResourceNotFoundException is about: the code is the same everywhere.
+_NOT_FOUND: dict[str, tuple[type[ServiceError], str]] = {
+    "Invoke": (FunctionNotFoundError, "Correct the function's name, qualifier or region."),
+    "GetSecretValue": _SECRET,
+    "DescribeSecret": _SECRET,
+    "PutSecretValue": _SECRET,
 }
 
 #: Operation -> the IAM permissions that it takes, for the advice beside AccessDenied.
@@ -95,8 +124,23 @@ _PERMISSIONS = {
     "UploadPart": "s3:PutObject",
     "CompleteMultipartUpload": "s3:PutObject",
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "DeleteObject": "s3:DeleteObject",
     "DeleteObjects": "s3:DeleteObject",
     "AssumeRole": "sts:AssumeRole",
+    "Invoke": "lambda:InvokeFunction",
+    "GetDurableExecution": "lambda:GetDurableExecution",
+    "StopDurableExecution": "lambda:StopDurableExecution",
+    "RunTask": "ecs:RunTask (and iam:PassRole on the roles of the task)",
+    "DescribeTasks": "ecs:DescribeTasks",
+    "DescribeTaskDefinition": "ecs:DescribeTaskDefinition",
+    "StopTask": "ecs:StopTask",
+    "GetLogEvents": "logs:GetLogEvents",
+    "GetParameters": "ssm:GetParameters (and kms:Decrypt for a SecureString)",
+    "GetParametersByPath": "ssm:GetParametersByPath (and kms:Decrypt for a SecureString)",
+    "PutParameter": "ssm:PutParameter (and kms:Encrypt for a SecureString)",
+    "GetSecretValue": "secretsmanager:GetSecretValue (and kms:Decrypt)",
+    "DescribeSecret": "secretsmanager:DescribeSecret",
+    "PutSecretValue": "secretsmanager:PutSecretValue (and kms:GenerateDataKey)",
 }
 
 _NO_SETTINGS = (
@@ -123,8 +167,18 @@ _NO_ANSWER = (
     aiohttp.ClientError,
     TimeoutError,
 )
+#: What botocore, or the code that picks an answer apart, makes of one that lacks something: a
+#: field, a date, the end of a chain of redirects, a time to live for the credentials.
+_NOT_UNDERSTOOD = (KeyError, ValueError, RecursionError, RuntimeError)
+#: Errors that pass by themselves though their status does not say so: in a list of failures
+#: there is none.
+_TRANSIENT_CODES = frozenset({"InternalError", "ServiceUnavailable", "RequestTimeout"})
 #: Answers behind a status of 500 and above, or that ask for another try.
 _TRANSIENT_STATUS = 500
+#: Only opening a connection fails like this, never using it.
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+#: As far as it can reach: a value may itself look like the end of the sentence.
+_REFUSED_VALUE = re.compile(r", value: .*(?=, (?:type|valid)\b)", re.DOTALL)
 _ENDPOINT_IN_QUOTES = re.compile(r'"(\w+://[^"/?]+)[^"]*"')
 
 
@@ -137,7 +191,8 @@ def translated(operation: str, target: str) -> Iterator[None]:
         SettingsError: credentials, region or profile are missing.
     """
     try:
-        yield
+        with quiet():
+            yield
     except botocore.ClientError as error:
         raise _from_answer(error, operation, target) from error
     except _NO_SETTINGS as error:
@@ -145,17 +200,31 @@ def translated(operation: str, target: str) -> Iterator[None]:
             f"{operation} on {target} was not sent: {error}. Give credentials and a region in the"
             " definition, the Session, the AWS_* environment variables or a profile"
         ) from error
+    except botocore.ParamValidationError as error:
+        # Not chained: the original repeats the value that is wrong, and that may be a secret.
+        raise HaulError(
+            f"{operation} on {target} was not sent: {_REFUSED_VALUE.sub('', str(error))}"
+        ) from None
     except _NO_ANSWER as error:
-        raise EndpointError(
-            f"{_without_query(error) or type(error).__name__}."
-            " Check endpoint_url, region and the network, then run again.",
+        cls = UnreachableError if _never_sent(error) else EndpointError
+        raise cls(
+            f"{_without_query(error) or type(error).__name__}.",
             operation=operation,
             target=target,
+            advice="Check endpoint_url, region and the network, then run again.",
             code=type(error).__name__,
             retryable=True,
         ) from error
     except botocore.BotoCoreError as error:  # a parameter or a setting that botocore refuses
         raise HaulError(f"{operation} on {target} failed: {error}") from error
+    except _NOT_UNDERSTOOD as error:
+        raise EndpointError(
+            f"the answer cannot be understood ({type(error).__name__}: {error}).",
+            operation=operation,
+            target=target,
+            advice="Check that endpoint_url leads to the service, and this machine's clock.",
+            code="BadAnswer",
+        ) from error
 
 
 def _from_answer(error: botocore.ClientError, operation: str, target: str) -> ServiceError:
@@ -172,8 +241,30 @@ def _from_answer(error: botocore.ClientError, operation: str, target: str) -> Se
         target=target,
         status=metadata.get("HTTPStatusCode"),
         request_id=metadata.get("RequestId") or None,
-        attempts=1 + int(metadata.get("RetryAttempts", 0)),
+        retry_after=_retry_after(metadata.get("HTTPHeaders", {})),
     )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds of a Retry-After header; the form that is a date is not used by AWS."""
+    told = headers.get("retry-after", "")
+    return float(told) if told.isdecimal() else None
+
+
+def _never_sent(error: BaseException) -> bool:
+    """True if no connection came about: on doubt, False.
+
+    aiobotocore calls a connection that was reset after the request "could not connect" too;
+    which it was, only aiohttp's own error underneath can tell.
+    """
+    beneath = getattr(error, "kwargs", {}).get("error")
+    match error:
+        case botocore.ConnectTimeoutError() | botocore.ProxyConnectionError() | botocore.SSLError():
+            return True
+        case botocore.EndpointConnectionError():
+            return isinstance(beneath, (aiohttp.ClientConnectorError, socket.gaierror))
+        case _:
+            return isinstance(beneath, OSError) and beneath.errno in _NO_DESCRIPTOR
 
 
 def service_error(
@@ -185,23 +276,36 @@ def service_error(
     status: int | None,
     request_id: str | None,
     attempts: int = 1,
+    retry_after: float | None = None,
 ) -> ServiceError:
     """The error for an answer with this error code."""
-    cls, advice = _KNOWN.get(code, (ServiceError, ""))
+    known = _NOT_FOUND if code == "ResourceNotFoundException" else _KNOWN
+    key = operation if known is _NOT_FOUND else code
+    cls, advice = known.get(key, (ServiceError, ""))
     advice = advice.format(permission=_PERMISSIONS.get(operation, f"the operation {operation}"))
     says = f"{code}: {message}" if message else code
     return cls(
-        f"{says.rstrip('.')}. {advice}".strip(),
+        f"{says.rstrip('.')}.",
         operation=operation,
         target=target,
+        advice=advice,
         code=code,
         status=status,
         request_id=request_id,
         attempts=attempts,
-        retryable=cls is ThrottledError or (status is not None and status >= _TRANSIENT_STATUS),
+        retryable=cls is ThrottledError
+        or code in _TRANSIENT_CODES
+        or (status is not None and status >= _TRANSIENT_STATUS),
+        retry_after=retry_after,
     )
 
 
 def _without_query(error: BaseException) -> str:
     """The sentence of ``error``, its URL cut to the endpoint: a query may hold a signature."""
-    return _ENDPOINT_IN_QUOTES.sub(r"\1", str(error)).rstrip(".")
+    says = _ENDPOINT_IN_QUOTES.sub(r"\1", str(error)).rstrip(".")
+    beneath = getattr(error, "kwargs", {}).get("error")
+    if isinstance(beneath, aiohttp.ClientConnectorError) and beneath.errno is not None:
+        # Numbers below 0 are getaddrinfo's: its own words are the better ones.
+        reason = os.strerror(beneath.errno) if beneath.errno > 0 else beneath.strerror
+        return f"{says} ({reason})"
+    return says

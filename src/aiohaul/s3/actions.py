@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from aiohaul.aws.clients import Service
+from aiohaul.aws.service import Service
 from aiohaul.concurrency import work
-from aiohaul.errors import HaulError, PreconditionFailedError, ServiceError
+from aiohaul.errors import HaulError, PreconditionFailedError
 from aiohaul.progress import Acted, Failed, OnProgress
 from aiohaul.report import ActionReport, Failure
 from aiohaul.s3.copying import copy_server_side
-from aiohaul.s3.local import LocalFile, check_directory, delete_files, move_file
+from aiohaul.s3.local import LocalFile, check_directory, delete_file, move_file
 from aiohaul.s3.objects import S3Object, delete_objects, list_objects
-from aiohaul.s3.plan import Action
+from aiohaul.s3.plan import Action, check
+
+#: Threads that move or delete files at the same time.
+_FILES_AT_ONCE = 8
 
 
 async def act_on_objects(
@@ -22,8 +27,6 @@ async def act_on_objects(
     objects: Sequence[S3Object],
     action: Action,
     *,
-    prefix: str,
-    recursive: bool,
     bucket_owner_full_control: bool,
     width: int,
     on_progress: OnProgress,
@@ -38,12 +41,15 @@ async def act_on_objects(
         s3: the way to S3.
         objects: the versions that were copied.
         action: what to do.
-        prefix: a prefix that all of them have, for the listing.
-        recursive: whether some of them are below a further "/".
         bucket_owner_full_control: the ACL of moved objects.
         width: how many are moved at once.
         on_progress: told of every object.
+
+    Raises:
+        CollisionError: two of them would move to one key, or onto another of them.
+        PlanError: one has a name that no key can have, or is too large to move.
     """
+    check(objects, s3.endpoint, (), action)
     failures: list[tuple[S3Object, HaulError]] = []
     moved: list[S3Object] = []
 
@@ -66,29 +72,32 @@ async def act_on_objects(
         await work((partial(move, each) for each in objects), min(width, len(objects)))
     for bucket in {each.bucket for each in moved}:
         gone = [each for each in moved if each.bucket == bucket]
-        failures.extend(await _delete(s3, gone, prefix=prefix, recursive=recursive))
+        failures.extend(await _delete(s3, gone))
     return _report(action, objects, failures, on_progress)
 
 
-async def _delete(
-    s3: Service, objects: Sequence[S3Object], *, prefix: str, recursive: bool
-) -> list[tuple[S3Object, ServiceError]]:
-    bucket = objects[0].bucket
-    wanted = {each.key for each in objects}
+async def _delete(s3: Service, objects: Sequence[S3Object]) -> list[tuple[S3Object, HaulError]]:
+    by_key = {each.key: each for each in objects}
+    prefix = os.path.commonprefix(list(by_key))  # noqa: RUF071  # keys are no paths
+    recursive = any("/" in key[len(prefix) :] for key in by_key)
+    changed: dict[str, HaulError] = {}
     try:
-        now = {
-            each.key: each.etag
-            async for each in list_objects(s3, bucket, prefix, recursive=recursive)
-            if each.key in wanted
-        }
-    except ServiceError as error:
+        async for now in list_objects(s3, objects[0].bucket, prefix, recursive=recursive):
+            then = by_key.get(now.key)
+            # The time as well: an object that was copied onto itself keeps its ETag.
+            if then is not None and (then.etag, _second(then)) != (now.etag, _second(now)):
+                changed[now.key] = _changed(then)
+    except HaulError as error:
         return [(each, error) for each in objects]
-    same = [each for each in objects if now.get(each.key, each.etag) == each.etag]
-    changed = [each for each in objects if now.get(each.key, each.etag) != each.etag]
     return [
-        *((each, _changed(each)) for each in changed),
-        *(await delete_objects(s3, same)),
+        *((by_key[key], error) for key, error in changed.items()),
+        *(await delete_objects(s3, [each for each in objects if each.key not in changed])),
     ]
+
+
+def _second(each: S3Object) -> datetime:
+    """When it was written, as exactly as a HEAD says it."""
+    return each.last_modified.replace(microsecond=0)
 
 
 def _changed(each: S3Object) -> PreconditionFailedError:
@@ -103,18 +112,26 @@ def _changed(each: S3Object) -> PreconditionFailedError:
 async def act_on_files(
     files: Sequence[LocalFile], action: Action, on_progress: OnProgress
 ) -> ActionReport:
-    """Move, rename or delete these versions of local files."""
+    """Move, rename or delete these versions of local files.
+
+    Raises:
+        CollisionError: two of them would move to one path, or onto another of them.
+    """
+    check(files, "", (), action)
     failures: list[tuple[LocalFile, HaulError]] = []
-    if action.kind == "delete":
-        failures.extend(await delete_files(files))
-    else:
-        for file in files:
-            target = Path(action.key(file.name))
-            try:
+
+    async def act(file: LocalFile) -> None:
+        try:
+            if action.kind == "delete":
+                await delete_file(file)
+            else:
+                target = Path(action.key(file.name))
                 await check_directory(target.parent, create=False)
                 await move_file(file, target)
-            except HaulError as error:
-                failures.append((file, error))
+        except HaulError as error:
+            failures.append((file, error))
+
+    await work((partial(act, file) for file in files), min(_FILES_AT_ONCE, len(files)))
     return _report(action, files, failures, on_progress)
 
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import anyio
 from anyio import to_thread
 
-from aiohaul.aws.clients import Service
-from aiohaul.concurrency import to_its_end
-from aiohaul.errors import HaulError, VerificationError
+from aiohaul.aws.errors import translated
+from aiohaul.aws.service import Service
+from aiohaul.concurrency import to_its_end, work
+from aiohaul.errors import HaulError, ObjectNotFoundError, VerificationError
 from aiohaul.s3 import plan
 from aiohaul.s3.local import LocalFile, PartialFile, read_part
 from aiohaul.s3.objects import S3Object, acl, head_object, quoted, unquoted, uri
 
-#: Seconds that tidying up behind a failed or cancelled copy may take.
-CLEANUP_TIMEOUT = 5.0
+#: Seconds that a cancelled copy may take to learn the id of its upload, and then to abort it: a
+#: cancelled task must end within one.
+_GRACE = 0.4
+
+_log = logging.getLogger(__name__)
 #: What of an object's description travels with its bytes.
 _DESCRIPTION = (
     "CacheControl",
@@ -50,11 +56,6 @@ async def copy_server_side(
         VerificationError: the copy is not what was listed.
         ServiceError: or another of its kinds.
     """
-    if source.size > plan.MAX_COPY:
-        raise HaulError(
-            f"CopyObject of {source.uri} was not sent: it is larger than 5 GiB."
-            " Use transferType proxy"
-        )
     storage = {} if source.storage_class == "STANDARD" else {"StorageClass": source.storage_class}
     answer = await s3.call(
         "copy_object",
@@ -67,7 +68,9 @@ async def copy_server_side(
         **storage,
         **acl(bucket_owner_full_control=bucket_owner_full_control),
     )
-    if unquoted(answer["CopyObjectResult"]["ETag"]) == source.etag:
+    with translated("CopyObject", uri(bucket, key)):
+        etag = unquoted(answer["CopyObjectResult"]["ETag"])
+    if etag == source.etag:
         return
     # Encrypted objects, and sources that were uploaded in parts, get another ETag; so does a
     # source that was overwritten in front of a server that ignores CopySourceIfMatch.
@@ -118,8 +121,9 @@ class ObjectReader:
             IfMatch=quoted(source.etag),
             **({} if whole else {"Range": f"bytes={start}-{start + size - 1}"}),
         )
-        # Not every server enforces If-Match.
-        if unquoted(answer["ETag"]) != source.etag or len(data) != size:
+        with translated("GetObject", source.uri):
+            etag = unquoted(answer["ETag"])
+        if etag != source.etag or len(data) != size:  # not every server enforces If-Match
             raise VerificationError(f"{source.uri} was overwritten while it was read. Run again")
         self.description = {name: answer[name] for name in _DESCRIPTION if name in answer}
         return data
@@ -176,7 +180,7 @@ class ObjectWriter:
         if len(plan.parts(size)) == 1:
             return
         # Cancelled half-way, it would leave an upload whose id nobody knows.
-        await to_its_end(self._create, CLEANUP_TIMEOUT, self._keep)
+        await to_its_end(self._create, _GRACE, self._keep)
 
     async def _create(self) -> dict[str, Any]:
         return await self._s3.call(
@@ -184,7 +188,8 @@ class ObjectWriter:
         )
 
     def _keep(self, answer: Mapping[str, Any]) -> None:
-        self._upload = {"UploadId": answer["UploadId"]}
+        with translated("CreateMultipartUpload", self._target):
+            self._upload = {"UploadId": answer["UploadId"]}
 
     async def write(self, data: bytes) -> None:
         self._digests.append(await _md5(data))
@@ -199,7 +204,8 @@ class ObjectWriter:
             PartNumber=len(self._etags) + 1,
             Body=data,
         )
-        self._etags.append(answer["ETag"])
+        with translated("UploadPart", self._target):
+            self._etags.append(answer["ETag"])
 
     async def finish(self) -> None:
         if self._upload is None:
@@ -208,19 +214,30 @@ class ObjectWriter:
             )
             expected = self._digests[0].hex()
         else:
-            parts = [{"PartNumber": n, "ETag": e} for n, e in enumerate(self._etags, start=1)]
-            answer = await self._s3.call(
+            answer = await self._complete(self._upload)
+            self._upload = None
+            whole = hashlib.md5(b"".join(self._digests), usedforsecurity=False).hexdigest()
+            expected = f"{whole}-{len(self._etags)}"
+        with translated("PutObject", self._target):
+            etag = unquoted(answer["ETag"])
+        if etag != expected:
+            await self._verify_otherwise(answer)
+
+    async def _complete(self, upload: Mapping[str, str]) -> dict[str, Any]:
+        parts = [{"PartNumber": n, "ETag": e} for n, e in enumerate(self._etags, start=1)]
+        try:
+            return await self._s3.call(
                 "complete_multipart_upload",
                 self._target,
                 **self._at,
-                **self._upload,
+                **upload,
                 MultipartUpload={"Parts": parts},
             )
-            self._upload = None
-            whole = hashlib.md5(b"".join(self._digests), usedforsecurity=False).hexdigest()
-            expected = f"{whole}-{len(parts)}"
-        if unquoted(answer["ETag"]) != expected:
-            await self._verify_otherwise(answer)
+        except ObjectNotFoundError as error:
+            if error.attempts == 1:
+                raise
+            # It was completed before, and that answer was lost: look at what is there.
+            return await self._s3.call("head_object", self._target, **self._at)
 
     async def _verify_otherwise(self, answer: Mapping[str, Any]) -> None:
         """Verify what has an ETag that is no MD5: encrypted with a key of KMS or a customer."""
@@ -249,12 +266,7 @@ class FileWriter:
         await self._file.write(data)
 
     async def finish(self) -> None:
-        if self._file.size != self._size:
-            raise VerificationError(
-                f"{self._file.target} would have {self._file.size} bytes instead of {self._size}."
-                " Run again"
-            )
-        await self._file.commit()
+        await self._file.commit(self._size)
 
     async def discard(self) -> None:
         await self._file.discard()
@@ -311,18 +323,19 @@ async def tee(
 
 
 async def _discard(writers: Sequence[Writer]) -> None:
-    """Tidy up behind these, cancelled or not, as well as the time for it allows."""
+    """Tidy up behind these, cancelled or not."""
 
     async def discard(writer: Writer) -> None:
         try:
             await writer.discard()
-        except HaulError:
-            return  # the failure that led here is the one to report
+        except HaulError as error:
+            # The failure that led here is the one to raise.
+            _log.warning("an upload or a file was left behind: %s", error)
 
-    with anyio.move_on_after(CLEANUP_TIMEOUT, shield=True):
-        async with anyio.create_task_group() as tasks:
-            for writer in writers:
-                tasks.start_soon(discard, writer)
+    async def discard_all() -> None:
+        await work((partial(discard, writer) for writer in writers), len(writers))
+
+    await to_its_end(discard_all, _GRACE, lambda _: None)
 
 
 async def _md5(data: bytes) -> bytes:

@@ -8,7 +8,8 @@ from functools import partial
 
 import anyio
 
-from aiohaul.aws.clients import Clients, Service
+from aiohaul.aws.clients import Clients
+from aiohaul.aws.service import Service
 from aiohaul.concurrency import Budget, work
 from aiohaul.errors import BucketNotFoundError, CredentialsError, EndpointError, HaulError
 from aiohaul.progress import Copied, Failed, Flagged, Found, OnProgress
@@ -67,12 +68,6 @@ class _Course:
     @property
     def complete(self) -> bool:
         return not self.left and not self.failures
-
-    @property
-    def flag_key(self) -> tuple[str, str, str]:
-        """Equal for two destinations that share one flag."""
-        bucket = self.destination.bucket if isinstance(self.destination, Destination) else ""
-        return (self.endpoint, bucket, str(self.destination.flag))
 
     def report(self) -> DestinationReport:
         return DestinationReport(
@@ -261,7 +256,12 @@ class Fanout:
     async def _flag(self, course: _Course) -> None:
         """Write a complete destination's flag, unless another one shares it and is not."""
         destination = course.destination
-        sharing = [each for each in self._courses if each.flag_key == course.flag_key]
+        place = plan.flag_place(destination, course.endpoint)
+        sharing = [
+            each
+            for each in self._courses
+            if plan.flag_place(each.destination, each.endpoint) == place
+        ]
         if destination.flag is None or not all(each.complete for each in sharing):
             return
         try:

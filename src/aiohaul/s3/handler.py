@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 
-from aiohaul.aws.clients import Clients, Service
+from aiohaul.aws.clients import Clients
+from aiohaul.aws.service import Service
 from aiohaul.errors import TransferError
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.report import ActionReport, DestinationReport, TransferReport
@@ -219,7 +220,6 @@ class S3Handler:
         objects: Sequence[S3Object],
         action: Action,
         *,
-        directory: str = "",
         bucket_owner_full_control: bool = True,
         on_progress: OnProgress | None = None,
     ) -> ActionReport:
@@ -230,19 +230,20 @@ class S3Handler:
         Args:
             objects: the versions that may go.
             action: what to do.
-            directory: the directory that holds them all; "" is the whole bucket.
             bucket_owner_full_control: the ACL of moved objects.
             on_progress: told of every object.
 
         Returns:
             A report. Failures are in there, not raised.
+
+        Raises:
+            CollisionError: two of them would move to one key, or onto another of them.
+            PlanError: one has a name that no key can have, or is too large to move.
         """
         return await act_on_objects(
             await self._s3(),
             objects,
             action,
-            prefix=f"{directory}/" if directory else "",
-            recursive=not directory,
             bucket_owner_full_control=bucket_owner_full_control,
             width=self._clients.max_requests,
             on_progress=on_progress or ignore,

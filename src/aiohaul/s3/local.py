@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +16,11 @@ from pathlib import Path
 from anyio import to_thread
 
 from aiohaul.errors import LocalFileError
+
+#: The names of files that are being written.
+_PARTIAL = re.compile(r"\.aiohaul-[0-9a-f]{16}\.part")
+#: Bytes that a copy between file systems reads at once.
+_CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,36 +50,40 @@ class LocalFile:
         return str(self.path)
 
 
-async def list_files(directory: str) -> list[LocalFile]:
-    """The files of a directory, not of those below it; none where there is no directory.
+async def list_files(directory: str, pattern: re.Pattern[str]) -> list[LocalFile]:
+    """The files of a directory whose names match, not of those below it.
+
+    None where there is no directory. What aiohaul itself is still writing there is left out.
 
     Raises:
-        LocalFileError: the directory cannot be read.
+        LocalFileError: the directory, or a file whose name matches, cannot be looked at.
     """
-    return await to_thread.run_sync(_list_files, directory)
+    return await to_thread.run_sync(_list_files, directory, pattern)
 
 
-def _list_files(directory: str) -> list[LocalFile]:
+def _list_files(directory: str, pattern: re.Pattern[str]) -> list[LocalFile]:
     with _explained("listing", directory):
         try:
-            entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+            names = sorted(os.listdir(directory))  # noqa: PTH208  # the names are matched first
         except FileNotFoundError:
             return []
         files = []
-        for entry in entries:
-            with suppress(FileNotFoundError):  # gone between the two looks
-                if entry.is_file():
-                    files.append(_look(Path(entry.path)))
+        for name in names:
+            if pattern.match(name) and not _PARTIAL.fullmatch(name):
+                with suppress(FileNotFoundError):  # gone between the two looks
+                    path = Path(directory, name)
+                    if stat.S_ISREG(path.stat().st_mode):
+                        files.append(_look(path))
         return files
 
 
 def _look(path: Path) -> LocalFile:
-    stat = path.stat()
+    seen = path.stat()
     return LocalFile(
         path=path,
-        size=stat.st_size,
-        last_modified=datetime.fromtimestamp(stat.st_mtime, UTC),
-        version=(stat.st_ino, stat.st_size, stat.st_mtime_ns),
+        size=seen.st_size,
+        last_modified=datetime.fromtimestamp(seen.st_mtime, UTC),
+        version=(seen.st_ino, seen.st_size, seen.st_mtime_ns),
     )
 
 
@@ -106,28 +118,31 @@ async def check_directory(directory: Path, *, create: bool) -> None:
 
 
 def _check_directory(directory: Path, create: bool) -> None:
-    with _explained("creating", directory):
+    with _explained("looking at", directory):
         if create:
             directory.mkdir(parents=True, exist_ok=True)
-    if not directory.is_dir():
-        raise LocalFileError(
-            f"{directory} is not a directory. Create it, or set createDirectoryIfNotExists"
-        )
+        if not directory.is_dir():
+            raise LocalFileError(
+                f"{directory} is not a directory. Create it, or set createDirectoryIfNotExists"
+            )
 
 
 class PartialFile:
     """A file that is being written, under a name of its own until it is complete.
 
+    Nobody else may read it until then. It stays open: whatever happens to its name meanwhile,
+    the bytes go into one file, and only that file gets the name in the end.
+
     Args:
         target: the path that it gets at the end, replacing what is there.
-        mode: its permission bits; None leaves them to the umask.
+        mode: its permission bits then; None leaves them to the umask.
     """
 
     def __init__(self, target: Path, mode: int | None = None) -> None:
         self.target = target
-        self.size = 0
         self._mode = mode
-        self._partial = target.with_name(f".aiohaul-{secrets.token_hex(8)}.part")
+        self._partial = target.parent / f".aiohaul-{secrets.token_hex(8)}.part"
+        self._descriptor: int | None = None
 
     async def write(self, data: bytes) -> None:
         """Append to it.
@@ -136,35 +151,61 @@ class PartialFile:
             LocalFileError: the disk is full, or the directory is not writable or gone.
         """
         await to_thread.run_sync(self._write, data)
-        self.size += len(data)
 
     def _write(self, data: bytes) -> None:
-        with _explained("writing", self.target), self._partial.open("ab") as opened:
-            opened.write(data)
+        with _explained("writing", self.target):
+            descriptor = self._open()
+            left = memoryview(data)
+            while left:
+                left = left[os.write(descriptor, left) :]
 
-    async def commit(self) -> None:
+    def _open(self) -> int:
+        if self._descriptor is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._descriptor = os.open(self._partial, flags, 0o666)
+            if self._mode is None:
+                self._mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
+            os.fchmod(self._descriptor, 0o600)
+        return self._descriptor
+
+    async def commit(self, size: int) -> None:
         """Bring it to the disk, then give it its name, in one step.
 
-        Raises:
-            LocalFileError: it cannot be written or renamed.
-        """
-        await to_thread.run_sync(self._commit)
+        Args:
+            size: bytes that it must have.
 
-    def _commit(self) -> None:
+        Raises:
+            LocalFileError: it cannot be written or renamed, or is not what was written.
+        """
+        await to_thread.run_sync(self._commit, size)
+
+    def _commit(self, size: int) -> None:
         with _explained("writing", self.target):
-            with self._partial.open("ab") as opened:
-                os.fsync(opened.fileno())
-                if self._mode is not None:
-                    os.fchmod(opened.fileno(), self._mode)
+            descriptor = self._open()
+            os.fchmod(descriptor, self._mode or 0)
+            os.fsync(descriptor)
+            written, named = os.fstat(descriptor), self._partial.stat()
+            if written.st_size != size or written.st_ino != named.st_ino:
+                raise LocalFileError(
+                    f"writing {self.target} failed: something else wrote or replaced"
+                    f" {self._partial.name} meanwhile. Run again"
+                )
             self._partial.replace(self.target)
             sync_directory(self.target.parent)
+            self._close()
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
 
     async def discard(self) -> None:
-        """Leave nothing of it behind."""
+        """Leave nothing of it behind, unless it has its name already."""
         await to_thread.run_sync(self._discard)
 
     def _discard(self) -> None:
         with _explained("removing", self._partial):
+            self._close()
             self._partial.unlink(missing_ok=True)
 
 
@@ -174,32 +215,33 @@ async def touch_file(path: Path) -> None:
     Raises:
         LocalFileError: it cannot be written.
     """
+    await to_thread.run_sync(_touch_file, path)
+
+
+def _touch_file(path: Path) -> None:
     file = PartialFile(path)
-    await file.commit()
+    try:
+        file._commit(0)  # noqa: SLF001  # all of it in one thread
+    finally:
+        file._discard()  # noqa: SLF001  # as above
 
 
-async def delete_files(files: Sequence[LocalFile]) -> list[tuple[LocalFile, LocalFileError]]:
-    """Delete these versions of files.
+async def delete_file(file: LocalFile) -> None:
+    """Delete this version of a file; one that is gone already counts as deleted.
 
-    Returns:
-        The files that are not deleted, each with the reason.
+    Raises:
+        LocalFileError: it is another version by now, or cannot be deleted.
     """
-    return await to_thread.run_sync(_delete_files, files)
+    await to_thread.run_sync(_delete_file, file)
 
 
-def _delete_files(files: Sequence[LocalFile]) -> list[tuple[LocalFile, LocalFileError]]:
-    failures = []
-    for file in files:
-        try:
-            with _unchanged("deleting", file):
-                file.path.unlink(missing_ok=True)
-        except LocalFileError as error:
-            failures.append((file, error))
-    return failures
+def _delete_file(file: LocalFile) -> None:
+    with _unchanged("deleting", file):
+        file.path.unlink(missing_ok=True)
 
 
 async def move_file(file: LocalFile, target: Path) -> None:
-    """Move this version of a file (a rename, or a copy where that crosses file systems).
+    """Move this version of a file: a rename, or a copy where that crosses file systems.
 
     Raises:
         LocalFileError: it is another version by now, or cannot be moved.
@@ -209,8 +251,25 @@ async def move_file(file: LocalFile, target: Path) -> None:
 
 def _move_file(file: LocalFile, target: Path) -> None:
     with _unchanged("moving", file):
-        file.path.replace(target)
+        try:
+            file.path.replace(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _copy_file(file, target)
+            file.path.unlink()
         sync_directory(target.parent)
+
+
+def _copy_file(file: LocalFile, target: Path) -> None:
+    partial = PartialFile(target, stat.S_IMODE(file.path.stat().st_mode))
+    try:
+        with file.path.open("rb") as opened:
+            while data := opened.read(_CHUNK):
+                partial._write(data)  # noqa: SLF001  # all of it in one thread
+        partial._commit(file.size)  # noqa: SLF001  # as above
+    finally:
+        partial._discard()  # noqa: SLF001  # as above
 
 
 def sync_directory(directory: Path) -> None:
@@ -225,8 +284,9 @@ def sync_directory(directory: Path) -> None:
 @contextmanager
 def _unchanged(doing: str, file: LocalFile) -> Iterator[None]:
     with _explained(doing, file.path):
-        if _look(file.path).version != file.version:
-            raise LocalFileError(f"{doing} {file.path} failed: it changed after it was copied")
+        with suppress(FileNotFoundError):
+            if _look(file.path).version != file.version:
+                raise LocalFileError(f"{doing} {file.path} failed: it changed after it was copied")
         yield
 
 
@@ -236,3 +296,5 @@ def _explained(doing: str, path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LocalFileError(f"{doing} {path} failed: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in the path
+        raise LocalFileError(f"{doing} {path!r} failed: {error}") from error

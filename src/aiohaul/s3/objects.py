@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import anyio
 
-from aiohaul.aws.clients import Service
-from aiohaul.aws.errors import service_error
-from aiohaul.errors import ServiceError
+from aiohaul.aws.errors import service_error, translated
+from aiohaul.aws.retry import ATTEMPTS, pause_before
+from aiohaul.aws.service import Service
+from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError
 
 #: Keys that one DeleteObjects takes; more is MalformedXML.
 DELETE_BATCH = 1000
 T = TypeVar("T")
 
 _ACL = "bucket-owner-full-control"
+#: Characters that XML 1.0 cannot carry, not even escaped.
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +91,33 @@ async def list_objects(
         ServiceError: or another of its kinds.
     """
     parameters: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix}
+    target = uri(bucket, prefix)
     if not recursive:
         parameters["Delimiter"] = "/"
     while True:
-        page = await s3.call("list_objects_v2", uri(bucket, prefix), **parameters)
-        for entry in page.get("Contents", ()):
-            yield S3Object(
-                bucket=bucket,
-                key=entry["Key"],
-                size=entry["Size"],
-                etag=unquoted(entry["ETag"]),
-                last_modified=entry["LastModified"],
-                storage_class=entry.get("StorageClass", "STANDARD"),
-            )
-        if not page.get("IsTruncated"):
+        page = await s3.call("list_objects_v2", target, **parameters)
+        with translated("ListObjectsV2", target):
+            found = [_listed(bucket, entry) for entry in page.get("Contents", ())]
+            more = page["IsTruncated"]  # what is no listing says nothing of it
+            token = page["NextContinuationToken"] if more else None
+            if more and token == parameters.get("ContinuationToken"):
+                raise ValueError("the page that follows is the same one")
+        for each in found:
+            yield each
+        if not more:
             return
-        parameters["ContinuationToken"] = page["NextContinuationToken"]
+        parameters["ContinuationToken"] = token
+
+
+def _listed(bucket: str, entry: Mapping[str, Any]) -> S3Object:
+    return S3Object(
+        bucket=bucket,
+        key=entry["Key"],
+        size=entry["Size"],
+        etag=unquoted(entry["ETag"]),
+        last_modified=entry["LastModified"],
+        storage_class=entry.get("StorageClass", "STANDARD"),
+    )
 
 
 async def head_object(s3: Service, bucket: str, key: str) -> S3Object:
@@ -113,14 +128,15 @@ async def head_object(s3: Service, bucket: str, key: str) -> S3Object:
         ServiceError: or another of its kinds.
     """
     answer = await s3.call("head_object", uri(bucket, key), Bucket=bucket, Key=key)
-    return S3Object(
-        bucket=bucket,
-        key=key,
-        size=answer["ContentLength"],
-        etag=unquoted(answer["ETag"]),
-        last_modified=answer["LastModified"].astimezone(UTC),
-        storage_class=answer.get("StorageClass", "STANDARD"),
-    )
+    with translated("HeadObject", uri(bucket, key)):
+        return S3Object(
+            bucket=bucket,
+            key=key,
+            size=answer["ContentLength"],
+            etag=unquoted(answer["ETag"]),
+            last_modified=answer["LastModified"].astimezone(UTC),
+            storage_class=answer.get("StorageClass", "STANDARD"),
+        )
 
 
 async def touch_object(
@@ -144,7 +160,7 @@ async def touch_object(
 
 async def delete_objects(
     s3: Service, objects: Sequence[S3Object]
-) -> list[tuple[S3Object, ServiceError]]:
+) -> list[tuple[S3Object, HaulError]]:
     """Delete these versions of objects of one bucket (DeleteObjects, 1,000 keys at a time).
 
     Each key goes with its ETag: an object that was overwritten meanwhile is not deleted by a
@@ -154,50 +170,91 @@ async def delete_objects(
         The objects that are not deleted, each with the reason. One that is gone already counts
         as deleted.
     """
-    failures: list[tuple[S3Object, ServiceError]] = []
+    failures: list[tuple[S3Object, HaulError]] = []
 
     async def delete(batch: Sequence[S3Object]) -> None:
         failures.extend(await _delete_batch(s3, batch))
 
+    async def delete_alone(each: S3Object) -> None:
+        failures.extend(await _delete_one(s3, each))
+
+    alone = [each for each in objects if _NOT_IN_XML.search(each.key)]
+    together = [each for each in objects if not _NOT_IN_XML.search(each.key)]
     async with anyio.create_task_group() as tasks:
-        for batch in batches(objects, DELETE_BATCH):
+        for batch in batches(together, DELETE_BATCH):
             tasks.start_soon(delete, batch)
+        for each in alone:
+            tasks.start_soon(delete_alone, each)
     return failures
 
 
-async def _delete_batch(
-    s3: Service, batch: Sequence[S3Object]
-) -> Iterable[tuple[S3Object, ServiceError]]:
-    bucket = batch[0].bucket
+async def _delete_one(s3: Service, each: S3Object) -> list[tuple[S3Object, HaulError]]:
+    """Delete one whose key the XML of DeleteObjects cannot carry (DeleteObject)."""
     try:
-        answer = await s3.call(
-            "delete_objects",
-            uri(bucket),
-            Bucket=bucket,
-            Delete={
-                "Objects": [{"Key": each.key, "ETag": quoted(each.etag)} for each in batch],
-                "Quiet": True,
-            },
+        await s3.call(
+            "delete_object",
+            each.uri,
+            Bucket=each.bucket,
+            Key=each.key,
+            IfMatch=quoted(each.etag),
         )
-    except ServiceError as error:
-        return [(each, error) for each in batch]
+    except ObjectNotFoundError:
+        return []
+    except HaulError as error:
+        return [(each, error)]
+    return []
+
+
+async def _delete_batch(s3: Service, batch: Sequence[S3Object]) -> list[tuple[S3Object, HaulError]]:
+    """Delete up to 1,000, and again those that failed for a reason that passes by itself."""
+    failures: list[tuple[S3Object, HaulError]] = []
+    left = batch
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            failed = await _delete_once(s3, left)
+        except HaulError as error:
+            return failures + [(each, error) for each in left]
+        failures += [(each, error) for each, error in failed if not error.retryable]
+        passing = [(each, error) for each, error in failed if error.retryable]
+        if not passing or attempt == ATTEMPTS:
+            return [*failures, *passing]
+        left = [each for each, _ in passing]
+        await anyio.sleep(pause_before(attempt + 1, None))
+    raise AssertionError  # pragma: no cover  # the loop returns
+
+
+async def _delete_once(
+    s3: Service, batch: Sequence[S3Object]
+) -> list[tuple[S3Object, ServiceError]]:
+    target = uri(batch[0].bucket)
+    answer = await s3.call(
+        "delete_objects",
+        target,
+        Bucket=batch[0].bucket,
+        Delete={
+            "Objects": [{"Key": each.key, "ETag": quoted(each.etag)} for each in batch],
+            "Quiet": True,
+        },
+    )
     by_key = {each.key: each for each in batch}
-    # An answer of 200 carries the failures of single keys.
-    return [
-        (
-            by_key[told["Key"]],
-            service_error(
-                told.get("Code", "Unknown"),
-                told.get("Message", ""),
-                operation="DeleteObjects",
-                target=uri(bucket, told["Key"]),
-                status=None,
-                request_id=answer.get("ResponseMetadata", {}).get("RequestId"),
-            ),
-        )
-        for told in answer.get("Errors", ())
-        if told.get("Code") != "NoSuchKey"
-    ]
+    request_id = answer.get("ResponseMetadata", {}).get("RequestId")
+    with translated("DeleteObjects", target):
+        # An answer of 200 carries the failures of single keys.
+        return [
+            (
+                by_key[told["Key"]],
+                service_error(
+                    told.get("Code", "Unknown"),
+                    told.get("Message", ""),
+                    operation="DeleteObjects",
+                    target=by_key[told["Key"]].uri,
+                    status=None,
+                    request_id=request_id,
+                ),
+            )
+            for told in answer.get("Errors", ())
+            if told.get("Code") != "NoSuchKey"
+        ]
 
 
 def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:

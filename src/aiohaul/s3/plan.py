@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import posixpath
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,11 +21,13 @@ MAX_COPY = 5 * 1024 * MIB
 MAX_PARTS = 10_000
 #: Bytes of a part, and of the largest object that goes as one PUT, where sizes allow it.
 PART_SIZE = 8 * MIB
+_NO_NAMES = frozenset({"", ".", ".."})
 #: How many collisions an error names.
 _NAMED = 5
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Source = S3Object | LocalFile
-#: What two writes to one place have in common: the endpoint ("" is this machine), bucket, key.
+#: What two writes to one place have in common: endpoint, bucket and key, or "", directory and name.
 Place = tuple[str, str, str]
 
 
@@ -158,10 +160,11 @@ def check(
             overwritten before, or deleted after, it was copied onto itself.
         PlanError: a name is not one that the destination can take.
     """
-    held = {_place_of(source, source_endpoint): source.uri for source in sources}
+    where = _Places(source_endpoint)
+    held = {where.of_source(source): source.uri for source in sources}
     owners: dict[Place, str] = {}
     problems: list[str] = []
-    for place, owner, shown in _writes(sources, source_endpoint, destinations, action):
+    for place, owner, shown in _writes(where, sources, destinations, action):
         if place in held:
             problems.append(f"{shown} would overwrite the source {held[place]}")
         elif owners.setdefault(place, owner) != owner:
@@ -174,57 +177,88 @@ def check(
         )
 
 
+class _Places:
+    """Where everything is and goes, two names of one place being one."""
+
+    def __init__(self, source_endpoint: str) -> None:
+        self._endpoint = source_endpoint
+        self._directories: dict[Path, str] = {}
+
+    def of_source(self, source: Source) -> Place:
+        if isinstance(source, LocalFile):
+            return self.of_file(source.path)
+        return (self._endpoint, source.bucket, source.key)
+
+    def of_copy(self, source: Source, destination: AnyDestination, endpoint: str) -> Place:
+        if isinstance(destination, Destination):
+            return (endpoint, destination.bucket, checked_key(destination.key(source.name)))
+        path = destination.path(source.name)
+        if path.parent != destination.directory or path.name in _NO_NAMES or "\0" in path.name:
+            raise PlanError(
+                f"nothing was copied: {source.uri} has no name that a file in {destination.uri}"
+                " can have. Rename it"
+            )
+        return self.of_file(path)
+
+    def of_flag(self, destination: AnyDestination, endpoint: str) -> Place | None:
+        if destination.flag is None:
+            return None
+        if isinstance(destination, LocalDestination):
+            return self.of_file(destination.flag)
+        return (endpoint, destination.bucket, checked_key(destination.flag))
+
+    def of_moved(self, source: Source, action: Action) -> Place:
+        key = action.key(source.name)
+        if isinstance(source, LocalFile):
+            return self.of_file(Path(key))
+        if source.size > MAX_COPY:
+            raise PlanError(
+                f"nothing was copied: {source.uri} is larger than the 5 GiB that CopyObject takes,"
+                f" so the {action.kind} cannot be done"
+            )
+        return (self._endpoint, action.bucket or source.bucket, checked_key(key))
+
+    def of_file(self, path: Path) -> Place:
+        directory = path.parent
+        if directory not in self._directories:
+            try:
+                # The file itself may be a link: it is replaced, not followed.
+                self._directories[directory] = os.path.realpath(directory)
+            except (OSError, ValueError) as error:
+                raise PlanError(f"nothing was copied: {path} is no path: {error}") from error
+        return ("", self._directories[directory], path.name)
+
+
+def flag_place(destination: AnyDestination, endpoint: str) -> Place | None:
+    """The place of a destination's flag, or None if it has none.
+
+    Raises:
+        PlanError: the flag has a name that no key can have.
+    """
+    return _Places("").of_flag(destination, endpoint)
+
+
 def _writes(
+    where: _Places,
     sources: Sequence[Source],
-    source_endpoint: str,
     destinations: Iterable[tuple[AnyDestination, str]],
     action: Action | None,
 ) -> Iterator[tuple[Place, str, str]]:
     """Every write of the plan: its place, whose bytes it writes, and its name for people."""
     for destination, endpoint in destinations:
         for source in sources:
-            place = _place_for(destination, endpoint, source)
+            place = where.of_copy(source, destination, endpoint)
             yield place, source.uri, destination.target(source.name)
-        if isinstance(destination, LocalDestination):
-            if destination.flag is not None:
-                yield _file_place(destination.flag), "a flag", f"the flag {destination.flag}"
-        elif destination.flag is not None:
-            place = (endpoint, destination.bucket, checked_key(destination.flag))
-            yield place, "a flag", f"the flag {uri(destination.bucket, destination.flag)}"
+        flag = where.of_flag(destination, endpoint)
+        if flag is not None:
+            yield flag, "a flag", f"the flag {destination.flag}"
     if action is None or action.kind == "delete":
         return
     for source in sources:
-        key = action.key(source.name)
-        if isinstance(source, LocalFile):
-            place, shown = _file_place(Path(key)), key
-        else:
-            bucket = action.bucket or source.bucket
-            place, shown = (source_endpoint, bucket, checked_key(key)), uri(bucket, key)
+        place = where.of_moved(source, action)
         # Renaming something to the name that it has is nothing to do, not a collision.
-        if place != _place_of(source, source_endpoint):
-            yield place, source.uri, f"{shown} (by the {action.kind})"
-
-
-def _place_of(source: Source, endpoint: str) -> Place:
-    if isinstance(source, LocalFile):
-        return _file_place(source.path)
-    return (endpoint, source.bucket, source.key)
-
-
-def _place_for(destination: AnyDestination, endpoint: str, source: Source) -> Place:
-    if isinstance(destination, Destination):
-        return (endpoint, destination.bucket, checked_key(destination.key(source.name)))
-    path = destination.path(source.name)
-    if path.parent != destination.directory or path.name in ("", ".", "..") or "\0" in path.name:
-        raise PlanError(
-            f"nothing was copied: {source.uri} has no name that a file in {destination.uri} can"
-            " have. Rename it"
-        )
-    return _file_place(path)
-
-
-def _file_place(path: Path) -> Place:
-    return ("", "", posixpath.abspath(path))
+        if place != where.of_source(source):
+            yield place, source.uri, f"{action.key(source.name)} (by the {action.kind})"
 
 
 def checked_key(key: str) -> str:
@@ -234,11 +268,12 @@ def checked_key(key: str) -> str:
         PlanError: it is empty, begins with "/", ends in "/" or is longer than 1,024 bytes.
     """
     size = len(key.encode("utf-8", "surrogatepass"))
-    if not key or key.startswith("/") or key.endswith("/") or size > MAX_KEY:
+    encodable = key.isascii() or not _SURROGATE.search(key)
+    if not encodable or not key or key.startswith("/") or key.endswith("/") or size > MAX_KEY:
         shown = key if len(key) < MAX_KEY else f"{key[:60]}… ({size} bytes)"
         raise PlanError(
             f"nothing was copied: {shown!r} cannot be the key of a file: it needs a name, at most"
-            f" {MAX_KEY} bytes, and no leading '/'"
+            f" {MAX_KEY} bytes of UTF-8, and no leading '/'"
         )
     return key
 

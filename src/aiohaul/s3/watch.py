@@ -41,7 +41,8 @@ async def wait_until_found(
 
     Raises:
         WatchTimeoutError: nothing was there until the timeout.
-        ServiceError: a look failed for a reason that does not pass by itself.
+        ServiceError: a look failed for a reason that does not pass by itself, or the last one
+            failed for any: then nobody knows what is there.
     """
     start = anyio.current_time()
     deadline = start + timeout
@@ -64,17 +65,12 @@ async def wait_until_found(
         # A look that took longer than the interval is followed by the next one at once.
         due = start + turn * interval
         await anyio.sleep_until(min(max(due, now), deadline))
-    problem = f"nothing matched in {where} within {_seconds(timeout)}"
     if failure is not None:
-        raise WatchTimeoutError(f"{problem}; the last look failed: {failure}") from failure
-    raise WatchTimeoutError(problem)
+        raise failure
+    raise WatchTimeoutError(f"nothing matched in {where} within {math.ceil(timeout)} s")
 
 
 async def _look_within(look: Callable[[], Awaitable[list[T]]], seconds: float) -> list[T]:
     with anyio.move_on_after(seconds):
         return await look()
     return []
-
-
-def _seconds(value: float) -> str:
-    return f"{math.ceil(value)} s"

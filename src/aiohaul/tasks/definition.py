@@ -14,6 +14,14 @@ from aiohaul.s3.plan import Action, AnyDestination, Destination, LocalDestinatio
 from aiohaul.s3.selection import Conditions
 from aiohaul.settings import Settings
 from aiohaul.tasks import schema
+from aiohaul.tasks.executions import (
+    FARGATE_EXECUTION,
+    LAMBDA_EXECUTION,
+    FargateCall,
+    LambdaCall,
+    fargate_call,
+    lambda_call,
+)
 
 _HANDLERS = "opentaskpy.addons.aws.remotehandlers"
 S3_TRANSFER = f"{_HANDLERS}.s3.S3Transfer"
@@ -87,7 +95,8 @@ class Touch:
     settings: Settings
 
 
-Task = Transfer | Touch
+Execution = Touch | LambdaCall | FargateCall
+Task = Transfer | Execution
 
 
 def parse(definition: Mapping[str, Any]) -> Task:
@@ -99,6 +108,10 @@ def parse(definition: Mapping[str, Any]) -> Task:
     """
     if not isinstance(definition, Mapping):
         raise DefinitionError("", "expected a JSON object with a 'type'")
+    try:
+        schema.check_json(definition)
+    except RecursionError as error:
+        raise DefinitionError("", "is nested too deeply") from error
     parsers: dict[str, Callable[[Mapping[str, Any]], Task]] = {
         "transfer": _transfer,
         "execution": _execution,
@@ -115,6 +128,12 @@ def parse(definition: Mapping[str, Any]) -> Task:
 def _transfer(definition: Mapping[str, Any]) -> Transfer:
     schema.check("transfer/transfer.json", definition)
     source = definition["source"]
+    if definition.get("destination") == [] and source.get("postCopyAction"):
+        raise DefinitionError(
+            "destination",
+            "the list is empty, and the sources would be gone: name one, or leave 'destination'"
+            " out if they are to go nowhere",
+        )
     kind = _side(source, "source", ("source",))
     destinations = []
     for index, each in enumerate(definition.get("destination", ())):
@@ -301,13 +320,23 @@ def _acl(protocol: Mapping[str, Any], path: Sequence[str | int] = ("source",)) -
     return not disabled if disabled is not None else enabled is not False
 
 
-def _execution(definition: Mapping[str, Any]) -> Touch:
+def _execution(definition: Mapping[str, Any]) -> Execution:
+    parsers: dict[str, Callable[[Mapping[str, Any]], Execution]] = {
+        S3_TRANSFER: _touch,
+        S3_EXECUTION: _touch,
+        LAMBDA_EXECUTION: lambda_call,
+        FARGATE_EXECUTION: fargate_call,
+    }
     protocol = definition.get("protocol")
     name = protocol.get("name") if isinstance(protocol, Mapping) else None
-    if name not in (S3_TRANSFER, S3_EXECUTION):
-        if not isinstance(name, str):
-            raise DefinitionError("protocol.name", "the name of a protocol is missing")
-        raise _foreign(name, ("protocol", "name"), {S3_TRANSFER: "", S3_EXECUTION: ""})
+    if not isinstance(name, str):
+        raise DefinitionError("protocol.name", "the name of a protocol is missing")
+    if name not in parsers:
+        raise _foreign(name, ("protocol", "name"), parsers)
+    return parsers[name](definition)
+
+
+def _touch(definition: Mapping[str, Any]) -> Touch:
     schema.check("execution/s3.json", definition)
     return Touch(
         bucket=definition["bucket"],

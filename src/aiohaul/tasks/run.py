@@ -9,8 +9,8 @@ from typing import Any
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.report import Report
 from aiohaul.session import Session
-from aiohaul.tasks.definition import Touch, parse
-from aiohaul.tasks.execution import run_touch
+from aiohaul.tasks.definition import Transfer, parse
+from aiohaul.tasks.execution import run_execution
 from aiohaul.tasks.transfer import run_transfer
 
 
@@ -23,10 +23,11 @@ async def run(
     """Carry out a task definition.
 
     AWS: for a transfer ListObjectsV2, CopyObject (or GetObject with PutObject or a multipart
-    upload) and DeleteObjects; for an S3 execution PutObject.
+    upload) and DeleteObjects; for an execution PutObject (S3), Invoke (Lambda), or RunTask,
+    DescribeTasks and StopTask (Fargate).
 
     Args:
-        definition: a transfer or an S3 execution, as Open Task Framework writes them.
+        definition: a transfer or an execution, as Open Task Framework writes them.
         session: whose connections to use; None makes a Session for this one task.
         on_progress: told of everything that happens; called on the event loop.
 
@@ -38,6 +39,9 @@ async def run(
         NothingFoundError: nothing matched; of a watch, WatchTimeoutError.
         PlanError: two writes would collide, or a name cannot be taken; nothing was copied.
         TransferError: something is not where it should be; carries the report.
+        FunctionError: a Lambda function ran and failed.
+        OutcomeUnknownError: a Lambda function was called, and whether it ran is not known.
+        TaskError: a Fargate task was not started, failed, or was not done in time.
         SettingsError: there are no credentials, or no region.
         ServiceError: AWS, or the way to it, refused or failed a request.
     """
@@ -45,16 +49,16 @@ async def run(
     async with AsyncExitStack() as stack:
         if session is None:
             session = await stack.enter_async_context(Session())
-        if isinstance(task, Touch):
-            return await run_touch(task, session)
-        return await run_transfer(task, session, on_progress or ignore)
+        if isinstance(task, Transfer):
+            return await run_transfer(task, session, on_progress or ignore)
+        return await run_execution(task, session)
 
 
 def validate(definition: Mapping[str, Any]) -> None:
     """Check a task definition as a whole, without touching the network.
 
     Args:
-        definition: a transfer or an S3 execution.
+        definition: a transfer or an execution.
 
     Raises:
         DefinitionError: something in it is wrong: where in the JSON, and what was expected.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -16,8 +17,25 @@ from aiohaul.errors import DefinitionError
 
 #: A name, not a place: relative references resolve only under a scheme that has paths.
 _ROOT = "file:///aiohaul/"
-_SECRET = frozenset({"secret_access_key", "session_token", "access_key_id", "payload"})
+_SECRET = frozenset(
+    {
+        "secret_access_key",
+        "session_token",
+        "access_key_id",
+        "assume_role_external_id",
+        "endpoint_url",  # may hold a password
+        "payload",
+        "environment",
+        "command",
+        "variables",
+    }
+)
+#: What stands in quotes in a refusal is cut here.
 _SHOWN = 60
+#: Numbers beyond this are no size, age or time.
+_LARGEST = 2**62
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Path = tuple[str | int, ...]
 
@@ -55,8 +73,50 @@ def _validator(schema: str) -> Draft202012Validator:
     return Draft202012Validator(
         {"$ref": f"{_ROOT}{schema}"},
         registry=registry,
-        format_checker=FormatChecker(formats=["regex"]),
+        format_checker=_FORMATS,
     )
+
+
+_FORMATS = FormatChecker(formats=())
+
+
+def _is_regex(value: object) -> bool:
+    return not isinstance(value, str) or re.compile(value) is not None
+
+
+_FORMATS.checks("regex", raises=(re.error, OverflowError, RecursionError))(_is_regex)
+
+
+def check_json(value: Any, path: Path = ()) -> None:
+    """Refuse what JSON can carry but no part of a definition can be.
+
+    Raises:
+        DefinitionError: a key that is no text, half of a character, a NUL, or a number that is
+            none or beyond all use.
+    """
+    problem = _useless(value)
+    if problem:
+        raise DefinitionError(shown(path), problem)
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise DefinitionError(shown(path), f"has a key that is no text: {key!r}")
+            check_json(inner, (*path, key))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            check_json(inner, (*path, index))
+
+
+def _useless(value: Any) -> str:
+    match value:
+        case str() if _SURROGATE.search(value):
+            return "holds half of a Unicode character"
+        case str() if "\0" in value:
+            return "holds a NUL character"
+        case int() | float() if not -_LARGEST < value < _LARGEST:
+            return "is not a number of any use"
+        case _:
+            return ""
 
 
 def _resources() -> Iterator[tuple[str, Resource[Any]]]:
@@ -115,6 +175,9 @@ def _incomplete(error: ValidationError) -> str:
 
 
 def _value(place: Path, value: Any) -> str:
+    """A refused value, as far as it may be shown: what holds others may hold a secret."""
+    if isinstance(value, Mapping | list | tuple):
+        return "a list" if isinstance(value, list | tuple) else "an object"
     if _SECRET.intersection(str(each) for each in place):
         return "the value"
     text = json.dumps(value, ensure_ascii=False, default=repr)

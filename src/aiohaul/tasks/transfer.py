@@ -17,7 +17,7 @@ from aiohaul.s3.handler import S3Handler, summary
 from aiohaul.s3.local import LocalFile, list_files
 from aiohaul.s3.objects import S3Object, uri
 from aiohaul.s3.plan import Source
-from aiohaul.s3.selection import Conditions, matching
+from aiohaul.s3.selection import Conditions
 from aiohaul.s3.watch import wait_until_found
 from aiohaul.session import Session
 from aiohaul.tasks.definition import Transfer, TransferSource
@@ -76,7 +76,6 @@ async def _haul(
         action = await s3.act(
             cast("Sequence[S3Object]", found),
             source.action,
-            directory=source.directory,
             bucket_owner_full_control=source.bucket_owner_full_control,
             on_progress=on_progress,
         )
@@ -114,7 +113,7 @@ async def _find(
         return list(
             await s3.find(source.bucket, source.directory, source.pattern, conditions=conditions)
         )
-    files = matching(await list_files(source.directory), source.pattern)
+    files = await list_files(source.directory, source.pattern)
     return list(conditions.apply(files, datetime.now(UTC)) if conditions else files)
 
 

@@ -1,0 +1,152 @@
+"""Service: the one door through which requests go."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import anyio
+
+from aiohaul.aws.credentials import is_aws
+from aiohaul.aws.errors import translated
+from aiohaul.aws.retry import ATTEMPTS, pause_before
+from aiohaul.errors import ServiceError
+
+T = TypeVar("T")
+
+#: Bytes of a payload that are written without giving the event loop a turn.
+_ONE_GO = 2**20
+#: A parameter of no operation: it is taken out again before the request is built.
+_READ_TIMEOUT_PARAMETER = "AiohaulReadTimeout"
+
+
+class Service:
+    """One AWS service as one identity sees it.
+
+    Made by :meth:`aiohaul.aws.clients.Clients.service`. Requests of all identities share the
+    service's slots. A request that was throttled, answered with 5xx or not answered is sent
+    again, up to five times in all. That is decided here: botocore's own retries share a quota
+    for each client, which a burst of throttling uses up for everybody.
+    """
+
+    def __init__(self, client: Any, slots: anyio.Semaphore, check: Callable[[], None]) -> None:
+        self._client = client
+        self._slots = slots
+        self._check = check
+        client.meta.events.register("provide-client-params.lambda.Invoke", _move_read_timeout)
+
+    @property
+    def endpoint(self) -> str:
+        """What tells one store of objects from another: ``aws``, or the endpoint of a server."""
+        url = urlsplit(self._client.meta.endpoint_url)
+        host = url.hostname or ""
+        if is_aws(host):
+            return "aws"
+        if host in ("localhost", "::1") or host.startswith("127."):
+            host = "this machine"
+        return f"{url.scheme}://{host}:{url.port or ''}"
+
+    async def call(self, operation: str, target: str, /, **parameters: Any) -> dict[str, Any]:
+        """Send one request when a slot is free, and return botocore's parsed answer.
+
+        Args:
+            operation: the method's name in snake case, such as ``copy_object``.
+            target: what it is for, as error messages name it.
+            parameters: the operation's own.
+
+        Raises:
+            ServiceError: or one of its kinds.
+            SettingsError: there is no way to send it.
+            SessionError: the Session has ended.
+        """
+
+        async def once() -> dict[str, Any]:
+            with translated(_api_name(operation), target):
+                answer: dict[str, Any] = await getattr(self._client, operation)(**parameters)
+            return answer
+
+        return await self._again_and_again(once)
+
+    async def read(self, target: str, /, **parameters: Any) -> tuple[bytes, dict[str, Any]]:
+        """Get an object or a range of it (S3 GetObject): its bytes, and the rest of the answer.
+
+        A body that breaks off is asked for again, as a request without an answer is. The raw
+        body never leaves this method: one that is not read to its end keeps its connection.
+
+        Raises:
+            ServiceError: or one of its kinds.
+            SettingsError: there is no way to send it.
+            SessionError: the Session has ended.
+        """
+
+        async def once() -> tuple[bytes, dict[str, Any]]:
+            with translated("GetObject", target):
+                answer: dict[str, Any] = await self._client.get_object(**parameters)
+                async with answer.pop("Body") as body:
+                    return await body.read(), answer
+
+        return await self._again_and_again(once)
+
+    async def invoke(
+        self,
+        target: str,
+        payload: bytes,
+        /,
+        *,
+        read_timeout: float,
+        started: Callable[[], None],
+        **parameters: Any,
+    ) -> tuple[bytes, dict[str, Any]]:
+        """Call a function once (Lambda Invoke): its payload's bytes, and the rest of the answer.
+
+        Args:
+            target: the function, as error messages name it.
+            payload: what is sent to it.
+            read_timeout: seconds of silence on the connection before it is given up.
+            started: called once a slot is free: from then on the function may be reached.
+            parameters: the operation's own.
+
+        Raises:
+            ServiceError: or one of its kinds; UnreachableError if nothing was sent.
+        """
+        self._check()
+        async with self._slots:
+            started()
+            with translated("Invoke", target):
+                parameters[_READ_TIMEOUT_PARAMETER] = read_timeout
+                # aiohttp writes bytes in one go, and warns of many; a file it writes piece by piece
+                body: Any = io.BytesIO(payload) if len(payload) > _ONE_GO else payload
+                answer: dict[str, Any] = await self._client.invoke(Payload=body, **parameters)
+                async with answer.pop("Payload") as stream:
+                    return await stream.read(), answer
+
+    async def _again_and_again(self, once: Callable[[], Awaitable[T]]) -> T:
+        """Send a request until there is an answer that another attempt would not change."""
+        for attempt in itertools.count(1):
+            self._check()
+            try:
+                async with self._slots:
+                    return await once()
+            except ServiceError as error:
+                error.attempts = attempt
+                if not error.retryable or attempt >= ATTEMPTS:
+                    raise
+                pause = pause_before(attempt + 1, error.retry_after)
+            await anyio.sleep(pause)
+        raise AssertionError  # pragma: no cover  # the loop returns or raises
+
+
+def _move_read_timeout(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    """Move a request's own read timeout to where aiobotocore looks for it."""
+    if _READ_TIMEOUT_PARAMETER in params:
+        context["read_timeout"] = params.pop(_READ_TIMEOUT_PARAMETER)
+
+
+@lru_cache(maxsize=256)
+def _api_name(operation: str) -> str:
+    """``copy_object`` -> ``CopyObject``."""
+    return "".join(word.capitalize() for word in operation.split("_"))

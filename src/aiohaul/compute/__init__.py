@@ -1,0 +1,1 @@
+"""Compute: Lambda functions and Fargate tasks."""

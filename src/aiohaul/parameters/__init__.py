@@ -1,0 +1,1 @@
+"""Parameters and secrets: SSM and Secrets Manager."""

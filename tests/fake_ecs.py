@@ -1,0 +1,127 @@
+"""ECS and CloudWatch Logs of the tests' own: tasks end when and how a test says, calls counted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fake_http import FakeServer, Request
+
+ACCOUNT = "arn:aws:ecs:eu-west-1:000000000000"
+
+
+@dataclass(eq=False)
+class FakeEcs(FakeServer):
+    """Tasks by ARN, and what they write.
+
+    Attributes:
+        tasks: as DescribeTasks shows them.
+        calls: how often each operation came.
+        asked: how many ARNs each DescribeTasks had.
+        tokens: the clientToken of each RunTask.
+        overrides: the containerOverrides of each RunTask.
+        stopped: the ARNs of StopTask, in order.
+        status: of a task that was just made.
+        containers: the names of its containers.
+        refusals: what RunTask answers instead of a task.
+        errors: by operation: statuses and codes to answer first, one after the other.
+        log: the lines of every log stream.
+        page: how many lines a page of a log has.
+        hold_start: RunTask makes the task, and answers only when this is set free.
+    """
+
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    asked: list[int] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    overrides: list[Any] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    status: str = "RUNNING"
+    containers: tuple[str, ...] = ("main",)
+    refusals: list[dict[str, str]] = field(default_factory=list)
+    errors: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+    page: int = 100
+    hold_start: Any = None
+
+    def end(self, arn: str, *codes: int | None, reason: str = "it is done", **more: Any) -> None:
+        """Let a task end, its containers with these exit codes."""
+        task = self.tasks[arn]
+        task.update(lastStatus="STOPPED", stoppedReason=reason, **more)
+        for container, code in zip(task["containers"], codes, strict=False):
+            if code is not None:
+                container["exitCode"] = code
+
+    async def serve(self, request: Request) -> None:
+        operation = request.headers["x-amz-target"].rpartition(".")[2]
+        self.calls[operation] += 1
+        if pending := self.errors.get(operation):
+            status, code = pending.pop(0)
+            body = json.dumps({"__type": code, "message": "as the test says"}).encode()
+            await request.connection.answer(status, body)
+        else:
+            answer = getattr(self, f"_{operation}")(json.loads(request.body))
+            if operation == "RunTask" and self.hold_start is not None:
+                await self.tell()
+                await self.hold_start.wait()
+            await request.connection.answer(200, json.dumps(answer).encode())
+        await self.tell()
+
+    def _RunTask(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802  # AWS's name
+        self.tokens.append(given["clientToken"])
+        self.overrides.append(given["overrides"]["containerOverrides"])
+        if self.refusals:
+            return {"tasks": [], "failures": self.refusals}
+        arn = f"{ACCOUNT}:task/{given['cluster']}/{len(self.tasks):032x}"
+        self.tasks[arn] = {
+            "taskArn": arn,
+            "taskDefinitionArn": f"{ACCOUNT}:task-definition/{given['taskDefinition']}:1",
+            "lastStatus": self.status,
+            "containers": [{"name": name} for name in self.containers],
+        }
+        just_made = self.tasks[arn] | {"lastStatus": "PROVISIONING"}
+        if self.status == "RUNNING":
+            self.tasks[arn]["startedAt"] = 1750000000
+        return {"tasks": [just_made], "failures": []}
+
+    def _DescribeTasks(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802  # as above
+        arns = given["tasks"]
+        self.asked.append(len(arns))
+        return {
+            "tasks": [self.tasks[arn] for arn in arns if arn in self.tasks],
+            "failures": [
+                {"arn": arn, "reason": "MISSING"} for arn in arns if arn not in self.tasks
+            ],
+        }
+
+    def _StopTask(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802  # as above
+        self.stopped.append(given["task"])
+        if given["task"] not in self.tasks:
+            return {}
+        self.end(given["task"], reason=given["reason"])
+        return {"task": self.tasks[given["task"]]}
+
+    def _DescribeTaskDefinition(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802, ARG002  # as above
+        options = {"awslogs-group": "/ecs/work", "awslogs-stream-prefix": "ecs"}
+        return {
+            "taskDefinition": {
+                "containerDefinitions": [
+                    {"name": name, "logConfiguration": {"logDriver": "awslogs", "options": options}}
+                    for name in self.containers
+                ]
+            }
+        }
+
+    def _GetLogEvents(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802  # as above
+        start = int(given.get("nextToken", "0"))
+        lines = self.log[start : start + self.page]
+        return {
+            "events": [
+                {"timestamp": 1750000000000 + start + number, "message": line}
+                for number, line in enumerate(lines)
+            ],
+            "nextForwardToken": str(start + len(lines)),
+        }
