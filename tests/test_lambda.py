@@ -229,7 +229,9 @@ async def test_silence_ends_at_the_callers_timeout(
     functions: FakeLambda, lambda_session: aiohaul.Session, how: str
 ) -> None:
     functions.functions["work"] = functions.holding()
-    seconds: dict[str, Any] = {how: 0.2}
+    # The first client of a process takes a while to make.
+    await lambda_session._clients.service("lambda", once=True)
+    seconds: dict[str, Any] = {how: 0.5}
     with pytest.raises(aiohaul.OutcomeUnknownError, match="may still be running at AWS"):
         await lambda_session.lambda_().invoke("work", max_attempts=5, **seconds)
     await functions.until(lambda: not functions.connections)
