@@ -40,4 +40,4 @@ def tests(session: nox.Session) -> None:
     session.install(*GROUPS["tests"])
     session.install("--force-reinstall", "--no-deps", str(wheel))
     session.install(f"aiohaul[demo] @ {wheel.resolve().as_uri()}")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *(session.posargs or ["-m", "slow or not slow"]))

@@ -170,3 +170,17 @@ async def test_exception_in_on_progress_ends_the_run_and_tidies_up(
     assert raised.group_contains(KeyError)
     assert await s3.uploads(out) == []
     await gateway.idle()
+
+
+async def test_server_that_does_not_answer_holds_up_no_cancellation(
+    proxied: Proxied, tmp_path: Path
+) -> None:
+    gateway, s3 = proxied
+    out = await s3.bucket()
+    (tmp_path / "large").write_bytes(b"x" * (17 * MIB))
+    gateway.rule("DELETE .*uploadId=", hold=True)
+    part = gateway.rule("PUT .*partNumber=2", hold=True)
+    await cancel_once(part.reached, run(transfer(local(tmp_path, fileRegex=".*"), to(s3, out))))
+    start = gateway.rule(r"POST .*\?uploads", hold=True)
+    await cancel_once(start.reached, run(transfer(local(tmp_path, fileRegex=".*"), to(s3, out))))
+    await gateway.idle()

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from aiohaul.display import bytes_for_people
+from aiohaul.display import Bars, bytes_for_people
+from aiohaul.progress import Acted, Copied, Failed, Flagged, Found, Watching
 from gateway import Gateway
 from store import Store
 from test_transfer import source, to, transfer
@@ -166,3 +167,13 @@ async def test_demo_ends_well_and_leaves_nothing() -> None:
 )
 def test_bytes_for_people(size: int, shown: str) -> None:
     assert bytes_for_people(size) == shown
+
+
+def test_bars_take_names_as_they_are() -> None:
+    with Bars() as bars:
+        bars(Watching("s3://b/a[/x]", 1.0))
+        bars(Found(2, 3, ("s3://b/[red]/",)))
+        bars(Copied("s3://a/[/x]", "s3://b/[/x]", "s3://b/[red]/", 3))
+        bars(Failed("s3://a/[/x]", "s3://b/[red]/", ValueError("[/red]")))
+        bars(Flagged("s3://b/a[/x].flg", "s3://b/[red]/"))
+        bars(Acted("move", "s3://a/[/x]"))

@@ -238,3 +238,10 @@ def test_a_plan_that_passes_puts_every_source_on_a_key_of_its_own(
     targets = [out.key(source.name) for source in sources]
     assert len(set(targets)) == len(targets)
     assert not any(target.startswith("/") or not target for target in targets)
+
+
+def test_move_of_more_than_one_copy_takes_is_refused_before_anything_is_copied() -> None:
+    large = s3object("a/x", size=plan.MAX_COPY + 1)
+    check([large], Destination(bucket="out"))
+    with pytest.raises(aiohaul.PlanError, match="5 GiB"):
+        check([large], Destination(bucket="out"), action=Action(kind="move", prefix="old/"))

@@ -112,6 +112,16 @@ WRONG = [
     ("destination/0/rename/pattern", "(", "destination[0].rename.pattern", "missing )"),
     ("destination/0/flag", {"fullPath": "g"}, "destination[0]", "mean the same: keep one"),
     ("destination/0/transferType", "pull", "destination[0].transferType", "push or proxy"),
+    ("destination", [], "destination", "the list is empty"),
+    ("source/bucket", "UPPER!!", "source.bucket", "is not the name of a bucket"),
+    ("source/bucket", "in\n", "source.bucket", "is not the name of a bucket"),
+    ("source/bucket", "a\0b", "source.bucket", "NUL"),
+    ("source/directory", "\ud800", "source.directory", "half of a Unicode character"),
+    ("source/fileWatch/timeout", 10**400, "source.fileWatch.timeout", "number of any use"),
+    ("source/fileWatch/timeout", float("nan"), "source.fileWatch.timeout", "number of any use"),
+    ("source/fileRegex", "a{99999999999999}", "source.fileRegex", "regex"),
+    ("source/fileRegex", "(" * 5000 + ")" * 5000, "source.fileRegex", "regex"),
+    ("source/postCopyAction/destination", "a/\n", "source.postCopyAction.destination", "ends in"),
     ("destination/1/mode", "rw", "destination[1].mode", "octal"),
     ("destination/1/directory", ABSENT, "destination[1]", "'directory' is missing"),
 ]
@@ -212,6 +222,46 @@ def test_secret_of_the_wrong_type_is_not_in_the_message() -> None:
     with pytest.raises(aiohaul.DefinitionError) as raised:
         parse(changed(GOOD, "source/protocol", protocol))
     assert "s3cr3t" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["source", "destination", "source/protocol", "source/bucket", "source/directory"],
+)
+@pytest.mark.parametrize("shape", [lambda x: [x], lambda x: {"x": x}, lambda x: {"protocol": x}])
+def test_secret_in_the_wrong_place_is_not_in_the_message(path: str, shape: Any) -> None:
+    protocol = {"name": PROTOCOL, "secret_access_key": "s3cr3t", "access_key_id": "AK"}
+    with pytest.raises(aiohaul.DefinitionError) as raised:
+        parse(changed(GOOD, path, shape(protocol)))
+    assert "s3cr3t" not in str(raised.value)
+
+
+def test_password_of_an_endpoint_is_not_in_the_message() -> None:
+    protocol = {"name": PROTOCOL, "endpoint_url": "user:s3cr3t@host"}
+    with pytest.raises(aiohaul.DefinitionError) as raised:
+        parse(changed(GOOD, "source/protocol", protocol))
+    assert "s3cr3t" not in str(raised.value)
+
+
+def test_local_rename_needs_a_directory() -> None:
+    side = {"directory": "/in", "fileRegex": ".*", "protocol": {"name": "local"}}
+    action = {"action": "rename", "destination": "old", "pattern": "a", "sub": "b"}
+    with pytest.raises(aiohaul.DefinitionError, match=r"postCopyAction\.destination.*directory"):
+        parse(changed(GOOD, "source", {**side, "postCopyAction": action}))
+
+
+@pytest.mark.parametrize("mode", ["640", "0640", "0o640", "2775"])
+def test_modes(mode: str) -> None:
+    task = parse(changed(GOOD, "destination/1/mode", mode))
+    assert isinstance(task, Transfer)
+    (_, local) = task.destinations
+    assert isinstance(local, aiohaul.LocalDestination)
+    assert local.mode == int(mode, 8)
+
+
+def test_key_that_is_no_text() -> None:
+    with pytest.raises(aiohaul.DefinitionError, match="no text"):
+        parse(changed(GOOD, "source", {1: 2}))
 
 
 def test_secret_is_not_in_a_repr() -> None:

@@ -348,3 +348,157 @@ async def test_every_write_carries_the_acl_unless_disabled(
     for off in ({"disableBucketOwnerControlACL": True}, {"bucket_owner_full_control": False}):
         await aiohaul.run({**touch, "protocol": s3.protocol(**off)})
     assert writes == [None, None]
+
+
+BAD_LISTINGS = [
+    b"<html><body>hello</body></html>",
+    b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
+    (
+        b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key></Contents>"
+        b"</ListBucketResult>"
+    ),
+    (
+        b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key><Size>x</Size>"
+        b"<ETag>e</ETag><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
+        b"</ListBucketResult>"
+    ),
+    (
+        b"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t"
+        b"</NextContinuationToken></ListBucketResult>"
+    ),
+    b"not xml at all",
+    b"",
+]
+
+
+@pytest.mark.parametrize("body", BAD_LISTINGS)
+async def test_listing_that_is_none_is_an_error_and_never_nothing_found(
+    proxied: Proxied, body: bytes
+) -> None:
+    gateway, s3 = proxied
+    inbox, out = await one_object(s3)
+    gateway.rule("list-type=2", body=body)
+    with pytest.raises(aiohaul.ServiceError):  # botocore makes a 500 of some of them
+        await run(transfer(source(s3, inbox, error=False), to(s3, out)))
+    assert await s3.keys(out) == []
+
+
+@pytest.mark.parametrize("body", [b"", b"<html/>", b"<CopyObjectResult></CopyObjectResult>"])
+async def test_copy_answer_that_is_none_fails_that_object_alone(
+    proxied: Proxied, body: bytes
+) -> None:
+    gateway, s3 = proxied
+    inbox, out = await s3.bucket(), await s3.bucket()
+    await s3.fill(inbox, {"src/a": b"1", "src/b": b"2"})
+    gateway.rule(f"^COPY /{out}/a", body=body)
+    report = await failures(
+        transfer(source(s3, inbox, postCopyAction={"action": "delete"}), to(s3, out))
+    )
+    assert report.destinations[0].objects == 1
+    assert await s3.keys(inbox) == ["src/a", "src/b"]
+
+
+async def test_burst_of_throttling_does_not_use_up_anybodys_retries(proxied: Proxied) -> None:
+    gateway, s3 = proxied
+    inbox, out = await s3.bucket(), await s3.bucket()
+    await s3.fill(inbox, {f"src/{n}": b"" for n in range(200)})
+    gateway.rule("^COPY", status=503, code="SlowDown", times=150)
+    report = await run(transfer(source(s3, inbox), to(s3, out)))
+    assert report.destinations[0].objects == 200
+
+
+async def test_reads_are_tried_as_often_as_other_requests(proxied: Proxied, tmp_path: Path) -> None:
+    gateway, s3 = proxied
+    inbox, _ = await one_object(s3)
+    gateway.rule("GET .*/src/a", drop=True)
+    report = await failures(transfer(source(s3, inbox), local(tmp_path)))
+    assert report.destinations[0].failures[0].kind == "EndpointError"
+    # aiohttp sends an idempotent request once more by itself where a kept connection was closed.
+    assert 5 <= gateway.count("GET .*/src/a") <= 10
+
+
+async def test_key_that_fails_to_be_deleted_for_a_passing_reason_is_tried_again(
+    proxied: Proxied,
+) -> None:
+    gateway, s3 = proxied
+    inbox, out = await one_object(s3)
+    body = (
+        b"<DeleteResult><Error><Key>src/a</Key><Code>InternalError</Code>"
+        b"<Message>try again</Message></Error></DeleteResult>"
+    )
+    gateway.rule(r"\?delete", body=body, times=1)
+    await run(transfer(source(s3, inbox, postCopyAction={"action": "delete"}), to(s3, out)))
+    assert await s3.keys(inbox) == []
+    assert gateway.count(r"\?delete") == 2
+
+
+async def test_key_that_xml_cannot_carry_is_deleted_too(moto_s3: Store) -> None:
+    s3 = moto_s3
+    inbox, out = await s3.bucket(), await s3.bucket()
+    await s3.fill(inbox, {"src/a\x01": b"1", "src/b": b"2"})
+    await run(transfer(source(s3, inbox, postCopyAction={"action": "delete"}), to(s3, out)))
+    assert await s3.keys(inbox) == []
+    assert len(await s3.keys(out)) == 2
+
+
+async def test_nobody_knows_what_is_there_is_not_nothing_found(proxied: Proxied) -> None:
+    gateway, s3 = proxied
+    inbox, out = await one_object(s3)
+    gateway.rule("list-type=2", status=503, code="SlowDown")
+    watch = {"timeout": 0.1, "sleepTime": 0.1}
+    with pytest.raises(aiohaul.ThrottledError):
+        await run(transfer(source(s3, inbox, fileWatch=watch, error=False), to(s3, out)))
+
+
+async def test_source_by_another_name_of_its_server_is_not_deleted(moto_s3: Store) -> None:
+    s3 = moto_s3
+    inbox, _ = await one_object(s3)
+    elsewhere = s3.protocol(endpoint_url=s3.url.replace("127.0.0.1", "localhost"))
+    definition = transfer(
+        source(s3, inbox, postCopyAction={"action": "delete"}),
+        to(s3, inbox, directory="src", protocol=elsewhere),
+    )
+    with pytest.raises(aiohaul.CollisionError):
+        await run(definition)
+    assert await s3.keys(inbox) == ["src/a"]
+
+
+async def test_moves_that_meet_are_refused_by_the_handler_too(moto_s3: Store) -> None:
+    s3 = moto_s3
+    inbox = await s3.bucket()
+    await s3.fill(inbox, {"x/a": b"1", "y/a": b"2"})
+    settings = aiohaul.Settings.from_protocol(s3.protocol())
+    async with aiohaul.Session() as session:
+        handler = session.s3(settings)
+        found = await handler.find(inbox)
+        with pytest.raises(aiohaul.CollisionError):
+            await handler.act(found, aiohaul.Action(kind="move", prefix="done/"))
+    assert await s3.keys(inbox) == ["x/a", "y/a"]
+
+
+async def test_deleting_lists_no_more_than_it_must(proxied: Proxied) -> None:
+    gateway, s3 = proxied
+    inbox, out = await s3.bucket(), await s3.bucket()
+    await s3.fill(inbox, {"src/below/a1": b"", "src/below/a2": b"", "other": b""})
+    definition = transfer(
+        source(s3, inbox, directory="", fileRegex="a", postCopyAction={"action": "delete"}),
+        to(s3, out),
+    )
+    await run(definition)
+    assert gateway.count("list-type=2.*prefix=src%2Fbelow%2Fa") == 1
+
+
+async def test_no_secret_in_any_log(proxied: Proxied, caplog: pytest.LogCaptureFixture) -> None:
+    _, s3 = proxied
+    inbox, out = await one_object(s3)
+    protocol = s3.protocol(
+        assume_role_arn="arn:aws:iam::012345678900:role/night",
+        assume_role_external_id="s3cr3t-id",
+        secret_access_key="s3cr3t-key",
+        session_token="s3cr3t-token",
+    )
+    with caplog.at_level(0):
+        await run(transfer(source(s3, inbox, protocol=protocol), to(s3, out, protocol=protocol)))
+    assert "s3cr3t" not in caplog.text
+    assert "SecretAccessKey" not in caplog.text
+    assert "x-amz-security-token" not in caplog.text.lower()

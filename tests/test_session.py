@@ -18,6 +18,7 @@ from store import Store
 from test_transfer import run, source, to, transfer
 
 Proxied = tuple[Gateway, Store]
+ROLE = "arn:aws:iam::012345678900:role/night"
 
 
 def session(s3: Store, **more: Any) -> aiohaul.Session:
@@ -109,6 +110,17 @@ async def test_exit_closes_every_connection_whatever_happened(proxied: Proxied) 
     gc.collect()
 
 
+async def test_session_that_ends_while_a_client_is_made(proxied: Proxied) -> None:
+    gateway, s3 = proxied
+    held = gateway.rule("^POST /$", hold=True)
+    async with session(s3, role_arn=ROLE) as made:
+        task = asyncio.ensure_future(made.s3().head("b", "k"))
+        await held.reached.wait()
+    held.go.set()
+    with pytest.raises(aiohaul.SessionError, match="has ended"):
+        await task
+
+
 async def test_keepalive_is_set_on_the_live_connection(proxied: Proxied) -> None:
     _, s3 = proxied
     bucket = await s3.bucket()
@@ -132,9 +144,6 @@ async def test_connections_are_reused(proxied: Proxied) -> None:
         for _ in range(10):
             await made.s3().touch(bucket, "k")
     assert len(seen) == 1
-
-
-ROLE = "arn:aws:iam::012345678900:role/night"
 
 
 @pytest.mark.parametrize("seconds", [None, 900])

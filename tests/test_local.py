@@ -1,0 +1,211 @@
+"""Files of this machine: what is never half there, never mixed up, never deleted too early."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+import aiohaul
+from aiohaul.s3.actions import act_on_files
+from aiohaul.s3.local import PartialFile, list_files, move_file
+from aiohaul.s3.plan import Action
+from gateway import Gateway
+from store import Store
+from test_transfer import local, run, source, to, transfer
+
+ANY = re.compile("")
+MIB = 1024 * 1024
+
+
+def no_progress(_: aiohaul.Event) -> None:
+    pass
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+async def test_partial_file_that_somebody_takes_is_no_copy(
+    proxied: tuple[Gateway, Store], tmp_path: Path, replaced: bool
+) -> None:
+    gateway, s3 = proxied
+    inbox = await s3.bucket()
+    await s3.put(inbox, "src/a", b"x" * (20 * MIB))
+    held = gateway.rule("GET .*/src/a", times=0, hold=True)
+    first = gateway.rule("GET .*/src/a", times=1)
+    definition = transfer(source(s3, inbox, postCopyAction={"action": "delete"}), local(tmp_path))
+    task = asyncio.ensure_future(run(definition))
+    await first.reached.wait()
+    held.times = 1
+    await held.reached.wait()
+    (partial,) = tmp_path.iterdir()
+    partial.unlink()
+    if replaced:
+        partial.write_bytes(b"y" * (20 * MIB))
+    held.go.set()
+    with pytest.raises(aiohaul.TransferError) as failed:
+        await task
+    assert failed.value.report.destinations[0].objects == 0
+    assert not (tmp_path / "a").exists()
+    assert await s3.keys(inbox) == ["src/a"]
+
+
+async def test_partial_file_is_private_and_then_has_its_mode(tmp_path: Path) -> None:
+    file = PartialFile(tmp_path / "a", 0o640)
+    await file.write(b"secret")
+    (partial,) = tmp_path.iterdir()
+    assert stat.S_IMODE(partial.stat().st_mode) == 0o600
+    await file.commit(6)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+    plain = PartialFile(tmp_path / "b")
+    await plain.commit(0)
+    (tmp_path / "c").touch()
+    assert (tmp_path / "b").stat().st_mode == (tmp_path / "c").stat().st_mode
+
+
+async def test_partial_files_of_others_are_not_sources(tmp_path: Path) -> None:
+    file = PartialFile(tmp_path / "a")
+    await file.write(b"half")
+    assert await list_files(str(tmp_path), ANY) == []
+    await file.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_flag_that_is_a_directory_is_a_failure_and_leaves_nothing(
+    rclone_s3: Store, tmp_path: Path
+) -> None:
+    inbox = await rclone_s3.bucket()
+    await rclone_s3.put(inbox, "src/a", b"x")
+    (tmp_path / "flag").mkdir()
+    out = local(tmp_path, flags={"fullPath": str(tmp_path / "flag")})
+    with pytest.raises(aiohaul.TransferError, match="Is a directory"):
+        await run(transfer(source(rclone_s3, inbox), out))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "flag"]
+
+
+async def test_two_names_of_one_directory_are_one_place(rclone_s3: Store, tmp_path: Path) -> None:
+    s3 = rclone_s3
+    inbox = await s3.bucket()
+    await s3.fill(inbox, {"src/a": b"A", "src/b": b"B"})
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link").symlink_to("d")
+    definition = transfer(
+        source(s3, inbox, postCopyAction={"action": "delete"}),
+        local(tmp_path / "d", rename={"pattern": "a", "sub": "x"}),
+        local(tmp_path / "link", rename={"pattern": "b", "sub": "x"}),
+    )
+    with pytest.raises(aiohaul.CollisionError):
+        await run(definition)
+    assert await s3.keys(inbox) == ["src/a", "src/b"]
+
+
+async def test_flag_by_two_names_waits_for_both_destinations(
+    rclone_s3: Store, tmp_path: Path
+) -> None:
+    s3 = rclone_s3
+    inbox = await s3.bucket()
+    await s3.put(inbox, "src/a", b"x")
+    (tmp_path / "d").mkdir()
+    definition = transfer(
+        source(s3, inbox),
+        local(tmp_path / "d", flags={"fullPath": str(tmp_path / "flag")}),
+        local(tmp_path / "absent", flags={"fullPath": f"{tmp_path}/d/../flag"}),
+    )
+    with pytest.raises(aiohaul.TransferError):
+        await run(definition)
+    assert (tmp_path / "d" / "a").exists()
+    assert not (tmp_path / "flag").exists()
+
+
+async def test_cancelled_delete_of_many_files_stops_deleting(tmp_path: Path) -> None:
+    for n in range(3000):
+        (tmp_path / str(n)).touch()
+    files = await list_files(str(tmp_path), ANY)
+    task = asyncio.ensure_future(act_on_files(files, Action(kind="delete"), no_progress))
+    while len(list(tmp_path.iterdir())) == 3000:  # noqa: ASYNC110  # threads set no events
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    left = len(list(tmp_path.iterdir()))
+    assert left > 0
+    await asyncio.sleep(0.05)
+    assert len(list(tmp_path.iterdir())) == left
+
+
+async def test_file_that_changed_after_it_was_listed_stays(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_text("old")
+    (tmp_path / "in" / "b").write_text("b")
+    files = await list_files(str(tmp_path / "in"), ANY)
+    (tmp_path / "in" / "a").write_text("newer")
+    report = await act_on_files(files, Action(kind="delete"), no_progress)
+    assert [failure.kind for failure in report.failures] == ["LocalFileError"]
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["a"]
+
+
+async def test_move_across_file_systems_is_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 3_000_000)
+    (tmp_path / "a").chmod(0o640)
+    (file,) = await list_files(str(tmp_path), ANY)
+    original = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if self.name == "a":
+            raise OSError(errno.EXDEV, "as if on another file system")
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    await move_file(file, tmp_path / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    assert (tmp_path / "b").stat().st_size == 3_000_000
+    assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o640
+
+
+async def test_moves_that_meet_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    files = await list_files(str(tmp_path), ANY)
+    rename = aiohaul.Rename(re.compile("a|b"), "c")
+    with pytest.raises(aiohaul.CollisionError):
+        await act_on_files(
+            files, Action(kind="rename", prefix=f"{tmp_path}/", rename=rename), no_progress
+        )
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+async def test_odd_entries_of_a_source_directory(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nothing")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "a.txt").touch()
+    found = await list_files(str(tmp_path), re.compile(r"a|d.*"))
+    assert [file.name for file in found] == ["a.txt"]
+    with pytest.raises(aiohaul.LocalFileError):
+        await list_files(str(tmp_path), re.compile("loop"))
+    assert await list_files(str(tmp_path / "absent"), ANY) == []
+    with pytest.raises(aiohaul.LocalFileError, match="Not a directory"):
+        await list_files(str(tmp_path / "a.txt"), ANY)
+
+
+async def test_name_that_is_not_utf8_is_refused_before_anything_is_copied(
+    rclone_s3: Store, tmp_path: Path
+) -> None:
+    out = await rclone_s3.bucket()
+    (tmp_path / "a").touch()
+    (tmp_path / os.fsdecode(b"caf\xe9")).touch()
+    with pytest.raises(aiohaul.PlanError, match="UTF-8"):
+        await run(transfer(local(tmp_path, fileRegex=".*"), to(rclone_s3, out)))
+    assert await rclone_s3.keys(out) == []
+
+
+async def test_path_that_is_too_long_is_a_failure(rclone_s3: Store, tmp_path: Path) -> None:
+    inbox = await rclone_s3.bucket()
+    await rclone_s3.put(inbox, "src/a", b"x")
+    with pytest.raises(aiohaul.TransferError, match="too long"):
+        await run(transfer(source(rclone_s3, inbox), local(tmp_path / ("d" * 300))))
