@@ -31,5 +31,5 @@ def test_code_imports_what_is_there(text: str) -> None:
 
 
 def test_there_is_something_to_check() -> None:
-    assert len(blocks("json")) == 2
-    assert len(blocks("python")) == 1
+    assert len(blocks("json")) == 4
+    assert len(blocks("python")) == 2

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from aiohaul.aws.clients import Clients
+from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.errors import MissingExtraError, SecretValueError
 from aiohaul.parameters.single_flight import SingleFlight
@@ -105,12 +107,13 @@ class SecretsHandler:
         )
         if "SecretString" not in answer:
             raise SecretValueError(f"the secret {name} is bytes, not text")
-        return Secret(
-            name=answer["Name"],
-            value=answer["SecretString"],
-            version_id=answer["VersionId"],
-            created=answer.get("CreatedDate"),
-        )
+        with translated("GetSecretValue", name):
+            return Secret(
+                name=answer["Name"],
+                value=answer["SecretString"],
+                version_id=answer["VersionId"],
+                created=answer.get("CreatedDate"),
+            )
 
     async def put(self, name: str, value: str, *, min_age: float = 0.0) -> str | None:
         """Write a new version of a secret that exists. AWS: DescribeSecret, PutSecretValue.
@@ -143,8 +146,15 @@ class SecretsHandler:
                     min_age,
                 )
                 return None
-        answer = await secrets.call("put_secret_value", name, SecretId=name, SecretString=value)
-        version: str = answer["VersionId"]
+        answer = await secrets.call(
+            "put_secret_value",
+            name,
+            SecretId=name,
+            SecretString=value,
+            ClientRequestToken=str(uuid4()),  # one version, however often it is sent
+        )
+        with translated("PutSecretValue", name):
+            version: str = answer["VersionId"]
         return version
 
     async def _secrets(self) -> Service:
