@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
-from urllib.error import URLError
 
 import pytest
 from aiobotocore.session import AioSession
@@ -21,15 +15,6 @@ from fake_lambda import FakeLambda
 
 KEYS: dict[str, Any] = {"access_key_id": "AKIDEXAMPLE", "secret_access_key": "sEcReTkEy"}
 REGION = "eu-west-1"
-
-
-@pytest.fixture(autouse=True)
-def _no_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 @pytest.fixture
@@ -56,38 +41,12 @@ async def ecs_session(ecs: FakeEcs) -> AsyncIterator[aiohaul.Session]:
         yield session
 
 
-@pytest.fixture(scope="session")
-def moto_process() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{url}/moto-api/", timeout=1).close()
-                break
-            except (URLError, OSError):
-                time.sleep(0.1)
-        else:
-            pytest.fail("moto does not answer")
-        yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
 @pytest.fixture
-def moto(moto_process: str) -> str:
-    """A moto server that knows nothing yet."""
-    reset = urllib.request.Request(f"{moto_process}/moto-api/reset", method="POST")
+def moto(moto_url: str) -> str:
+    """The moto server, knowing nothing yet."""
+    reset = urllib.request.Request(f"{moto_url}/moto-api/reset", method="POST")
     urllib.request.urlopen(reset, timeout=10).close()
-    return moto_process
+    return moto_url
 
 
 @pytest.fixture

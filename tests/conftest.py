@@ -11,6 +11,8 @@ import servers
 from gateway import Gateway, gateway
 from store import Store, store
 
+pytest_plugins = ("compute_fixtures",)
+
 
 @pytest.fixture(autouse=True)
 def no_aws_around(monkeypatch: pytest.MonkeyPatch) -> None:

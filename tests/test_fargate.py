@@ -14,8 +14,6 @@ import aiohaul
 from aiohaul.compute.logs import LogLine, LogStream
 from fake_ecs import FakeEcs
 
-pytest_plugins = ("compute_fixtures",)
-
 NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"], "securityGroups": ["sg-1"]}}
 FARGATE_PROTOCOL = {"name": "opentaskpy.addons.aws.remotehandlers.ecsfargate.FargateTaskExecution"}
 DEFINITION: dict[str, Any] = {

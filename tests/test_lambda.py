@@ -38,8 +38,6 @@ from fake_lambda import (
     stalling,
 )
 
-pytest_plugins = ("compute_fixtures",)
-
 ARN = "arn:aws:lambda:eu-west-1:000000000000:function:work"
 DURABLE_ARN = f"{ARN}:1/durable-execution/nightly/0123"
 LAMBDA_PROTOCOL = {"name": "opentaskpy.addons.aws.remotehandlers.lambda.LambdaExecution"}

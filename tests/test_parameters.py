@@ -13,9 +13,6 @@ import pytest
 import aiohaul
 from aiohaul.parameters.single_flight import SingleFlight
 
-pytest_plugins = ("compute_fixtures",)
-
-
 # SSM
 
 
