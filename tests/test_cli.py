@@ -94,6 +94,42 @@ async def test_quiet_run_says_nothing_unless_it_fails(s3: Store, tmp_path: Path)
     assert "nothing matches in" in done.err
 
 
+async def test_report_of_a_run_that_fails_early_is_no_old_one(s3: Store, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    report.write_text('{"ok": true}')
+    definition = {"type": "transfer", "source": source(s3, "no-such-bucket")}
+    done = await aiohaul("run", written(tmp_path, definition), "--report", report)
+    assert done.code == 1
+    told = json.loads(report.read_text())
+    assert (told["ok"], told["kind"]) == (False, "BucketNotFoundError")
+
+
+async def test_report_that_cannot_be_written_is_noticed_before_anything_is_done(
+    s3: Store, tmp_path: Path
+) -> None:
+    inbox = await s3.bucket()
+    await s3.put(inbox, "src/a", b"x")
+    definition = {
+        "type": "transfer",
+        "source": source(s3, inbox, postCopyAction={"action": "delete"}),
+    }
+    file = written(tmp_path, definition)
+    done = await aiohaul("run", file, "--report", tmp_path / "absent" / "report.json")
+    assert (done.code, "writing the report" in done.err) == (1, True)
+    assert await s3.keys(inbox) == ["src/a"]
+
+
+async def test_watch_that_cannot_look_says_so(tmp_path: Path) -> None:
+    nowhere = Store(None, "http://127.0.0.1:9", "nobody")
+    definition = {
+        "type": "transfer",
+        "source": source(nowhere, "inbox", fileWatch={"timeout": 1, "sleepTime": 0.1}),
+    }
+    done = await aiohaul("run", written(tmp_path, definition))
+    assert done.code == 1
+    assert "Check endpoint_url" in done.err
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

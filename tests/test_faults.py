@@ -188,8 +188,14 @@ async def test_watch_outlives_a_listing_that_fails(proxied: Proxied) -> None:
     inbox, _ = await one_object(s3)
     gateway.rule("list-type=2", status=503, code="SlowDown", times=5)  # all attempts of one look
     watch = {"timeout": 60, "sleepTime": 0.1}
-    report = await run({"type": "transfer", "source": source(s3, inbox, fileWatch=watch)})
+    events: list[aiohaul.Event] = []
+    report = await run(
+        {"type": "transfer", "source": source(s3, inbox, fileWatch=watch)},
+        on_progress=events.append,
+    )
     assert report.found == 1
+    (looked,) = [event for event in events if isinstance(event, aiohaul.Watching)]
+    assert isinstance(looked.failure, aiohaul.ThrottledError)
 
 
 async def test_watch_ends_at_once_where_it_may_not_look(proxied: Proxied) -> None:

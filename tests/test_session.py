@@ -43,6 +43,8 @@ async def test_misuse_is_said(moto_s3: Store) -> None:
         await made.__aenter__()
     with pytest.raises(aiohaul.SettingsError, match="max_requests"):
         aiohaul.Session(max_requests=0)
+    with pytest.raises(aiohaul.PlanError, match="leave out the '/'"):
+        aiohaul.Destination(bucket="b", directory="/d")
     with pytest.raises(aiohaul.SettingsError, match="both"):
         aiohaul.Session(access_key_id="x")
 

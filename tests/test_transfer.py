@@ -323,7 +323,7 @@ async def test_conditions_after_the_watch_are_not_waited_for(s3: Store) -> None:
         "type": "transfer",
         "source": source(s3, inbox, fileWatch={"timeout": 60}, conditionals={"size": {"gt": 10}}),
     }
-    with pytest.raises(aiohaul.NothingFoundError, match="conditions"):
+    with pytest.raises(aiohaul.NothingFoundError, match=r"1 match in .* do not meet the cond"):
         await run(definition)
 
 

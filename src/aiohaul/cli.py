@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aiohaul", description="AWS batch work on one loop.")
+    parser.add_argument("--version", action="version", version=version("aiohaul"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("run", help="carry out a task definition")
     command.add_argument("file", type=Path, help="a JSON file")
-    command.add_argument("--report", type=Path, help="write the report to this file, as JSON")
+    command.add_argument(
+        "--report", type=Path, help="write the report, or what failed, to this file, as JSON"
+    )
     command.add_argument("--quiet", action="store_true", help="show errors only")
     command.set_defaults(command=_run)
 
@@ -70,18 +74,31 @@ def _positive(text: str) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    definition = _read(chosen.file)
+    try:
+        definition = _read(chosen.file)
+        validate(definition)
+    except DefinitionError as error:
+        return _fail(f"{chosen.file}: {error}", WRONG)
+    # An old report must not pass for the new one, and a place for it must be there.
+    _write_report(chosen.report, {"ok": False, "error": "it did not end"})
     display: Display | None = None if chosen.quiet else best_display()
     try:
         report = _shown(display, run(definition, on_progress=display))
     except TransferError as error:
         if not chosen.quiet:
             sys.stdout.write(f"{closing_table(error.report)}\n")
-        _write_report(chosen.report, error.report)
+        _write_report(chosen.report, {**error.report.as_dict(), "error": str(error)})
+        raise
+    except HaulError as error:
+        failure = {"ok": False, "error": str(error), "kind": type(error).__name__}
+        _write_report(chosen.report, failure)
+        raise
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        _write_report(chosen.report, {"ok": False, "error": "cancelled"})
         raise
     if not chosen.quiet:
         sys.stdout.write(f"{closing_table(report)}\n")
-    _write_report(chosen.report, report)
+    _write_report(chosen.report, report.as_dict())
     return 0
 
 
@@ -133,14 +150,14 @@ def _read(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DefinitionError("", f"{file} cannot be read: {error.strerror}") from error
+        raise DefinitionError("", f"it cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise DefinitionError("", f"{file} is not JSON: {error}") from error
+        raise DefinitionError("", f"it is not JSON: {error}") from error
 
 
-def _write_report(file: Path | None, report: Report) -> None:
+def _write_report(file: Path | None, report: dict[str, Any]) -> None:
     if file is not None:
-        text = json.dumps(report.as_dict(), indent=2)
+        text = json.dumps(report, indent=2)
         try:
             file.write_text(f"{text}\n", encoding="utf-8")
         except OSError as error:

@@ -47,6 +47,7 @@ class Lines:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream if stream is not None else sys.stderr
         self._waited = False
+        self._said: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -62,18 +63,26 @@ class Lines:
     def __call__(self, event: Event) -> None:
         """Write a line for what a reader of a log wants to find there."""
         match event:
-            case Watching(where, seconds_left) if not self._waited:
+            case Watching(where, seconds_left, None) if not self._waited:
                 self._waited = True
                 self._line(f"watching {where} for at most {seconds_left:.0f} s more")
+            case Watching(where, seconds_left, failure) if failure is not None:
+                self._once(f"cannot look into {where}, and goes on trying: {failure}")
             case Found(objects, size, destinations):
-                places = ", ".join(destinations) or "nowhere"
-                self._line(f"found {objects} objects ({bytes_for_people(size)}), going to {places}")
+                places = f", going to {', '.join(destinations)}" if destinations else ""
+                self._line(f"found {objects} objects ({bytes_for_people(size)}){places}")
             case Flagged(target):
                 self._line(f"complete: {target}")
             case Failed(source, destination, error):
-                self._line(f"failed: {source} -> {destination}: {error}")
+                self._once(f"failed: {destination}: {error}", f" (first: {source})")
             case _:
                 pass
+
+    def _once(self, text: str, detail: str = "") -> None:
+        """What fails a destination as a whole is not said again for each object."""
+        if text not in self._said:
+            self._said.add(text)
+            self._line(f"{text}{detail}")
 
     def _line(self, text: str) -> None:
         self._stream.write(f"{text}\n")
@@ -109,6 +118,7 @@ class Bars:
         self._rows: dict[str, TaskID] = {}
         self._sizes: dict[str, int] = {}
         self._objects = 0
+        self._said: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -125,8 +135,10 @@ class Bars:
     def __call__(self, event: Event) -> None:
         """Move the bars."""
         match event:
-            case Watching(where):
+            case Watching(where, _, failure):
                 self._row(f"watching {where}", None)
+                if failure is not None:
+                    self._say("cannot look, and goes on trying:", str(failure))
             case Found(objects, _, destinations):
                 self._objects = objects
                 for name in list(self._rows):
@@ -135,8 +147,8 @@ class Bars:
                     self._row(destination, objects)
             case Copied(_, _, destination, size):
                 self._advance(destination, size)
-            case Failed(source, destination, error):
-                self._say("failed", f"{source}: {error}")
+            case Failed(_, destination, error):
+                self._say("failed", f"{destination}: {error}")
                 self._advance(destination, 0)
             case Flagged(target):
                 self._say("complete", target)
@@ -145,6 +157,9 @@ class Bars:
                 self._advance(f"{action} of the sources", 0)
 
     def _say(self, what: str, about: str) -> None:
+        if (what, about) in self._said:
+            return
+        self._said.add((what, about))
         self._progress.console.print(f"{what} {about}", highlight=False, markup=False)
 
     def _row(self, name: str, total: int | None) -> None:

@@ -13,10 +13,12 @@ class Watching:
     Attributes:
         where: the directory, such as ``s3://bucket/src/``.
         seconds_left: until the watch's timeout.
+        failure: why it could not look (throttled, 5xx, no answer); None if it could.
     """
 
     where: str
     seconds_left: float
+    failure: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)

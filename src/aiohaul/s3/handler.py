@@ -16,7 +16,7 @@ from aiohaul.s3 import objects as verbs
 from aiohaul.s3.actions import act_on_objects
 from aiohaul.s3.fanout import Fanout
 from aiohaul.s3.objects import S3Object, uri
-from aiohaul.s3.plan import Action, AnyDestination, Source
+from aiohaul.s3.plan import Action, AnyDestination, Source, checked_directory
 from aiohaul.s3.selection import Conditions, list_prefix, matching
 from aiohaul.s3.watch import wait_until_found
 from aiohaul.settings import Settings
@@ -77,10 +77,12 @@ class S3Handler:
             conditions: on size, age and count; if the count is not met, nothing is found.
 
         Raises:
+            PlanError: the directory begins or ends with "/".
             BucketNotFoundError: there is no such bucket.
             AccessDeniedError: the credentials may not list it.
             ServiceError: another failure.
         """
+        checked_directory(directory)
         pattern = re.compile(pattern)
         listing = self.list(bucket, list_prefix(directory, pattern), recursive=not directory)
         found = matching([each async for each in listing], pattern)

@@ -60,6 +60,9 @@ class Destination:
         transfer_type: ``push`` lets S3 copy by itself where it can; ``proxy`` never does.
         bucket_owner_full_control: gives every written object the ACL of that name.
         settings: who and where; None is the Session's.
+
+    Raises:
+        PlanError: the directory begins or ends with "/".
     """
 
     bucket: str
@@ -74,6 +77,10 @@ class Destination:
     def uri(self) -> str:
         """Its name in events and reports."""
         return uri(self.bucket, f"{self.directory}/" if self.directory else "")
+
+    def __post_init__(self) -> None:
+        """Refuse a directory that would put an empty part into every key."""
+        checked_directory(self.directory)
 
     def key(self, name: str) -> str:
         """The key at which a file of this name lands."""
@@ -276,6 +283,19 @@ def checked_key(key: str) -> str:
             f" {MAX_KEY} bytes of UTF-8, and no leading '/'"
         )
     return key
+
+
+def checked_directory(directory: str) -> str:
+    """``directory``, if it has neither a leading nor a trailing "/".
+
+    Raises:
+        PlanError: it has.
+    """
+    if directory.startswith("/") or directory.endswith("/"):
+        raise PlanError(
+            f"{directory!r} is not a directory of a bucket: leave out the '/' at its start and end"
+        )
+    return directory
 
 
 def part_size(size: int) -> int:

@@ -61,7 +61,7 @@ async def wait_until_found(
         now = anyio.current_time()
         if now >= deadline:
             break
-        on_progress(Watching(where, deadline - now))
+        on_progress(Watching(where, deadline - now, failure))
         # A look that took longer than the interval is followed by the next one at once.
         due = start + turn * interval
         await anyio.sleep_until(min(max(due, now), deadline))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -223,6 +224,14 @@ def _conditions(source: Mapping[str, Any]) -> Conditions | None:
     if given is None:
         return None
     size, age, count = (given.get(name, {}) for name in ("size", "age", "count"))
+    for name, range_ in (("size", size), ("age", age)):
+        if "gt" in range_ and "lt" in range_ and range_["gt"] >= range_["lt"]:
+            raise DefinitionError(
+                f"source.conditionals.{name}",
+                f"nothing is above {range_['gt']} and below {range_['lt']}",
+            )
+    if count.get("minCount", 0) > count.get("maxCount", math.inf):
+        raise DefinitionError("source.conditionals.count", "minCount is above maxCount")
     return Conditions(
         size_gt=size.get("gt"),
         size_lt=size.get("lt"),
@@ -243,6 +252,11 @@ def _action(source: Mapping[str, Any]) -> Action | None:
             bucket, prefix = None, given["destination"]
             if prefix.startswith("s3://"):
                 bucket, _, prefix = prefix.removeprefix("s3://").partition("/")
+            here = f"{source.get('directory', '')}/".lstrip("/")
+            if kind == "move" and (bucket or source["bucket"], prefix) == (source["bucket"], here):
+                raise DefinitionError(
+                    "source.postCopyAction.destination", "is where the sources are already"
+                )
             return Action(
                 kind=kind,
                 bucket=bucket,

@@ -13,7 +13,7 @@ from typing import Any
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 from referencing import Registry, Resource
 
-from aiohaul.errors import DefinitionError
+from aiohaul.errors import DefinitionError, UnsupportedError
 
 #: A name, not a place: relative references resolve only under a scheme that has paths.
 _ROOT = "file:///aiohaul/"
@@ -32,6 +32,12 @@ _SECRET = frozenset(
 )
 #: What stands in quotes in a refusal is cut here.
 _SHOWN = 60
+#: How many problems a refusal names beside the first.
+_MENTIONED = 5
+#: What Open Task Framework replaces before it runs a definition.
+_TEMPLATE = re.compile(r"\{\{|\{%")
+#: Where text is the user's own, and may look like a template.
+_FREE = frozenset({"payload", "containerOverrides", "variables", "description"})
 #: Numbers beyond this are no size, age or time.
 _LARGEST = 2**62
 
@@ -49,16 +55,18 @@ def check(schema: str, value: Any, path: Path = ()) -> None:
         path: where the part stands in the definition.
 
     Raises:
-        DefinitionError: with the first thing that is wrong, and how many more there are.
+        DefinitionError: with everything that is wrong; its path is that of the first.
     """
-    errors = sorted(_validator(schema).iter_errors(value), key=lambda error: len(error.path))
-    if not errors:
+    errors = _validator(schema).iter_errors(value)
+    # A misspelt key comes before the key that it leaves missing: it explains it.
+    order = sorted(errors, key=lambda e: (len(e.path), e.validator != "additionalProperties"))
+    problems = [(shown(path + place), problem) for place, problem in map(_explain, order)]
+    if not problems:
         return
-    # The deepest errors of what stands first come last: a missing key explains what follows it.
-    place, problem = _explain(errors[0])
-    if len(errors) > 1:
-        problem += f" (and {len(errors) - 1} more wrong)"
-    raise DefinitionError(shown(path + place), problem)
+    (first, problem), *others = problems
+    also = "".join(f"; {place or 'definition'}: {other}" for place, other in others[:_MENTIONED])
+    more = f" (and {len(others) - _MENTIONED} more)" if len(others) > _MENTIONED else ""
+    raise DefinitionError(first, f"{problem}{also}{more}")
 
 
 def shown(path: Sequence[str | int]) -> str:
@@ -93,10 +101,17 @@ def check_json(value: Any, path: Path = ()) -> None:
     Raises:
         DefinitionError: a key that is no text, half of a character, a NUL, or a number that is
             none or beyond all use.
+        UnsupportedError: a template that is not filled in.
     """
     problem = _useless(value)
     if problem:
         raise DefinitionError(shown(path), problem)
+    if isinstance(value, str) and _TEMPLATE.search(value) and not _FREE.intersection(path):
+        raise UnsupportedError(
+            shown(path),
+            "holds a template: Open Task Framework fills these in. Run the definition with its"
+            " task-run, or fill it in first",
+        )
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):

@@ -99,11 +99,18 @@ async def _settle(
         )
         if watch.only:
             return seen
-    found = await _find(source, s3, source.conditions)
+    found = await _find(source, s3, None)
     if not found:
-        conditions = " and meets the conditions" if source.conditions else ""
-        raise NothingFoundError(f"nothing matches in {_where(source)}{conditions}")
-    return found
+        raise NothingFoundError(f"nothing matches in {_where(source)}")
+    if source.conditions is None:
+        return found
+    met = source.conditions.apply(found, datetime.now(UTC))
+    if not met:
+        raise NothingFoundError(
+            f"{len(found)} match in {_where(source)}, but do not meet the conditions on size, age"
+            " and count"
+        )
+    return met
 
 
 async def _find(
