@@ -12,6 +12,7 @@ import pytest
 
 import aiohaul
 from aiohaul.compute.logs import LogLine, LogStream
+from compute_fixtures import KEYS, REGION
 from fake_ecs import FakeEcs
 
 NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"], "securityGroups": ["sg-1"]}}
@@ -121,7 +122,7 @@ async def test_task_for_which_there_is_no_room(
     ecs: FakeEcs, fargate: aiohaul.FargateHandler
 ) -> None:
     ecs.refusals = [{"reason": "RESOURCE:ENI", "detail": "none is left"}]
-    with pytest.raises(aiohaul.TaskStartError, match="work was not started: RESOURCE:ENI: none"):
+    with pytest.raises(aiohaul.TaskStartError, match="not started: RESOURCE:ENI: none"):
         await fargate.run("batch", "work")
     assert ecs.stopped == []
 
@@ -237,6 +238,50 @@ async def test_start_cancelled_half_way_leaves_no_task(
     with pytest.raises(asyncio.CancelledError):
         await run
     assert ecs.stopped == list(ecs.tasks)
+
+
+async def test_task_cancelled_twice_while_it_is_stopped_is_stopped(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler
+) -> None:
+    ecs.errors["StopTask"] = [(400, "ThrottlingException")] * 2
+    run = asyncio.create_task(fargate.run("batch", "work", timeout=0.3))
+    arn = await _first(ecs)
+    await ecs.until(lambda: ecs.calls["StopTask"] >= 1)
+    run.cancel()
+    await asyncio.sleep(0)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert ecs.stopped == [arn]
+
+
+async def test_session_that_ends_stops_what_still_runs(ecs: FakeEcs) -> None:
+    async with aiohaul.Session(region=REGION, endpoint_url=ecs.url, **KEYS) as session:
+        run = asyncio.create_task(session.fargate(interval=0.02).run("batch", "work"))
+        arn = await _first(ecs)
+    with pytest.raises(aiohaul.SessionError, match="the Session ended before work in batch"):
+        await run
+    assert ecs.stopped == [arn]
+
+
+async def test_session_that_ends_right_after_a_cancellation_stops_the_task(ecs: FakeEcs) -> None:
+    async with aiohaul.Session(region=REGION, endpoint_url=ecs.url, **KEYS) as session:
+        run = asyncio.create_task(session.fargate(interval=0.02).run("batch", "work"))
+        arn = await _first(ecs)
+        run.cancel()
+    with pytest.raises((asyncio.CancelledError, aiohaul.SessionError)):
+        await run
+    assert ecs.stopped == [arn]
+
+
+async def test_start_that_is_never_answered_says_where_to_look(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohaul.compute.fargate.CLEANUP_TIMEOUT", 0.1)
+    ecs.hold_start = asyncio.Event()
+    with pytest.raises(aiohaul.TaskTimeoutError, match=r"may have been started .* startedBy is"):
+        await fargate.run("batch", "work", timeout=0.5)
+    ecs.hold_start.set()
 
 
 async def test_task_that_cannot_be_followed_is_stopped(
@@ -425,7 +470,7 @@ async def test_definition_runs(
     assert isinstance(report, aiohaul.FargateReport)
     assert (report.ok, report.exit_code, report.logs) == (True, 0, ("hello",))
     environment = [{"name": "A", "value": "B"}]
-    assert ecs.overrides == [[{"name": "main", "command": ["echo"], "environment": environment}]]
+    assert ecs.overrides == [[{"name": "default", "command": ["echo"], "environment": environment}]]
     json.dumps(report.as_dict())
 
 

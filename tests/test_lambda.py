@@ -222,6 +222,18 @@ async def test_outcome_in_doubt_is_never_replayed(
     assert (await lambda_session.lambda_().invoke("work")).payload == 1
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirect_is_never_followed(
+    functions: FakeLambda, lambda_session: aiohaul.Session, status: int
+) -> None:
+    elsewhere = {"Location": f"{functions.url}/2015-03-31/functions/other/invocations"}
+    functions.functions["moved"] = returning(b"", status, elsewhere)
+    functions.functions["other"] = returning(b'"sent twice"')
+    with pytest.raises(aiohaul.ServiceError):
+        await lambda_session.lambda_().invoke("moved", {"secret": 1}, max_attempts=5)
+    assert len(functions.invocations) == 1
+
+
 @pytest.mark.parametrize("how", ["timeout", "read_timeout"])
 async def test_silence_ends_at_the_callers_timeout(
     functions: FakeLambda, lambda_session: aiohaul.Session, how: str

@@ -4,10 +4,11 @@ Start with :class:`Session` from an application, or with :func:`run` from a task
 """
 
 from aiohaul.compute.durable import DurableExecution
-from aiohaul.compute.fargate import FargateHandler, TaskResult
+from aiohaul.compute.fargate import FargateHandler
 from aiohaul.compute.functions import LambdaHandler
 from aiohaul.compute.invocation import Invocation
 from aiohaul.compute.logs import LogLine
+from aiohaul.compute.task import TaskResult
 from aiohaul.errors import (
     AccessDeniedError,
     BucketNotFoundError,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -25,14 +26,21 @@ async def work(jobs: Iterable[Callable[[], Awaitable[None]]], width: int) -> Non
 
 
 async def to_its_end(
-    call: Callable[[], Awaitable[T]], grace: float, keep: Callable[[T], None]
+    call: Callable[[], Awaitable[T]],
+    grace: float,
+    keep: Callable[[T], None],
+    within: float = math.inf,
 ) -> None:
     """Await ``call`` to its end even when cancelled, and hand its result to ``keep``.
 
     For a request whose answer is needed to undo it: the id of an upload that was started. Once
     the caller is cancelled, ``call`` has ``grace`` more seconds; then the cancellation goes on.
+    In all it has ``within`` seconds; what is not done by then is given up without a word.
+
+    It runs in a task of its own: a shield around the caller would not hold off asyncio's own
+    ``task.cancel()``.
     """
-    shield = anyio.CancelScope(shield=True)
+    shield = anyio.CancelScope(shield=True, deadline=anyio.current_time() + within)
     ended = anyio.Event()
     failures: list[Exception] = []
 
@@ -50,7 +58,7 @@ async def to_its_end(
         try:
             await ended.wait()
         finally:
-            shield.deadline = anyio.current_time() + grace
+            shield.deadline = min(shield.deadline, anyio.current_time() + grace)
     if failures:
         raise failures[0]
 

@@ -46,8 +46,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aiohaul.compute.durable import DurableExecution
-    from aiohaul.compute.fargate import TaskResult
     from aiohaul.compute.invocation import Invocation
+    from aiohaul.compute.task import TaskResult
     from aiohaul.report import TransferReport
 
 

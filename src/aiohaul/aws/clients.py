@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from importlib.metadata import version
 from types import TracebackType
@@ -21,6 +21,7 @@ from aiohaul.aws.credentials import use_credentials
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.aws.sockets import keepalive_socket
+from aiohaul.aws.transport import Transport
 from aiohaul.errors import SessionError, SettingsError
 from aiohaul.settings import Settings
 
@@ -28,6 +29,8 @@ CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 #: Invocations of functions that are held at once; each takes a connection, and a file descriptor.
 MAX_INVOCATIONS = 4096
+#: How long what was cancelled by a Session's end may take to be undone.
+_UNDO_TIMEOUT = 30.0
 #: How long closing connections may take when a Session ends.
 _CLOSE_TIMEOUT = 5.0
 
@@ -60,6 +63,7 @@ class Clients:
         self._services: dict[tuple[str, bool, Settings, _Environment], Service] = {}
         self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._ended = False
+        self._undoable: set[tuple[anyio.CancelScope, anyio.Event]] = set()
         self._loader: Any = None
 
     async def __aenter__(self) -> Self:
@@ -74,6 +78,11 @@ class Clients:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        for scope, _ in self._undoable:
+            scope.cancel()
+        with anyio.move_on_after(_UNDO_TIMEOUT, shield=True):
+            for _, undone in list(self._undoable):
+                await undone.wait()
         self._ended = True
         self._services.clear()
         self._sessions.clear()
@@ -164,10 +173,35 @@ class Clients:
             # Service decides what is sent again.
             retries={"mode": "standard", "total_max_attempts": 1},
             connector_args={"socket_factory": keepalive_socket},
+            http_session_cls=Transport,
             # Some servers send the whole object's checksum with a range of it; what is read is
             # held against the listed ETag and size instead.
             response_checksum_validation="when_required",
         )
+
+    @asynccontextmanager
+    async def undoable(self, what: str) -> AsyncIterator[None]:
+        """Work that is undone at AWS when it is cancelled, as it is when the Session ends.
+
+        The Session's end waits for the undoing: it needs the connections.
+
+        Args:
+            what: what is under way, for the error.
+
+        Raises:
+            SessionError: the Session ended meanwhile.
+        """
+        scope, undone = anyio.CancelScope(), anyio.Event()
+        entry = (scope, undone)
+        self._undoable.add(entry)
+        try:
+            with scope:
+                yield
+        finally:
+            self._undoable.discard(entry)
+            undone.set()
+        if scope.cancelled_caught:
+            raise SessionError(f"the Session ended before {what}")
 
     def _check_owner(self) -> None:
         if self._owner is None:

@@ -169,7 +169,16 @@ _NO_ANSWER = (
 )
 #: What botocore, or the code that picks an answer apart, makes of one that lacks something: a
 #: field, a date, the end of a chain of redirects, a time to live for the credentials.
-_NOT_UNDERSTOOD = (KeyError, ValueError, RecursionError, RuntimeError)
+_NOT_UNDERSTOOD = (
+    AttributeError,
+    KeyError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+#: An answer may ask for a longer pause than this; it gets this.
+_LONGEST_RETRY_AFTER = 60.0
 #: Errors that pass by themselves though their status does not say so: in a list of failures
 #: there is none.
 _TRANSIENT_CODES = frozenset({"InternalError", "ServiceUnavailable", "RequestTimeout"})
@@ -248,7 +257,7 @@ def _from_answer(error: botocore.ClientError, operation: str, target: str) -> Se
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds of a Retry-After header; the form that is a date is not used by AWS."""
     told = headers.get("retry-after", "")
-    return float(told) if told.isdecimal() else None
+    return min(float(told), _LONGEST_RETRY_AFTER) if told.isdecimal() else None
 
 
 def _never_sent(error: BaseException) -> bool:

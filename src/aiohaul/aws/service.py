@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ import anyio
 from aiohaul.aws.credentials import is_aws
 from aiohaul.aws.errors import translated
 from aiohaul.aws.retry import ATTEMPTS, pause_before
-from aiohaul.errors import ServiceError
+from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
 
 T = TypeVar("T")
 
@@ -63,13 +63,21 @@ class Service:
             SettingsError: there is no way to send it.
             SessionError: the Session has ended.
         """
-
-        async def once() -> dict[str, Any]:
-            with translated(_api_name(operation), target):
-                answer: dict[str, Any] = await getattr(self._client, operation)(**parameters)
-            return answer
-
+        once = partial(self._send, operation, target, parameters)
         return await self._again_and_again(once)
+
+    async def call_once(self, operation: str, target: str, /, **parameters: Any) -> dict[str, Any]:
+        """Like :meth:`call`, for what must not be done twice.
+
+        It is sent again only where it provably did nothing: no connection, or throttled.
+
+        Raises:
+            ServiceError: or one of its kinds; after an EndpointError it may have been done.
+            SettingsError: there is no way to send it.
+            SessionError: the Session has ended.
+        """
+        once = partial(self._send, operation, target, parameters)
+        return await self._again_and_again(once, (UnreachableError, ThrottledError))
 
     async def read(self, target: str, /, **parameters: Any) -> tuple[bytes, dict[str, Any]]:
         """Get an object or a range of it (S3 GetObject): its bytes, and the rest of the answer.
@@ -124,7 +132,18 @@ class Service:
                 async with answer.pop("Payload") as stream:
                     return await stream.read(), answer
 
-    async def _again_and_again(self, once: Callable[[], Awaitable[T]]) -> T:
+    async def _send(
+        self, operation: str, target: str, parameters: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        with translated(_api_name(operation), target):
+            answer: dict[str, Any] = await getattr(self._client, operation)(**parameters)
+        return answer
+
+    async def _again_and_again(
+        self,
+        once: Callable[[], Awaitable[T]],
+        after: tuple[type[ServiceError], ...] = (ServiceError,),
+    ) -> T:
         """Send a request until there is an answer that another attempt would not change."""
         for attempt in itertools.count(1):
             self._check()
@@ -133,7 +152,8 @@ class Service:
                     return await once()
             except ServiceError as error:
                 error.attempts = attempt
-                if not error.retryable or attempt >= ATTEMPTS:
+                again = error.retryable and isinstance(error, after)
+                if not again or attempt >= ATTEMPTS:
                     raise
                 pause = pause_before(attempt + 1, error.retry_after)
             await anyio.sleep(pause)

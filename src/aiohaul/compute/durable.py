@@ -11,9 +11,16 @@ from typing import Any
 
 import anyio
 
+from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.compute.invocation import check_durable_arn, decoded
-from aiohaul.errors import DurableExecutionError, DurableTimeoutError, ServiceError
+from aiohaul.concurrency import to_its_end
+from aiohaul.errors import (
+    DurableExecutionError,
+    DurableTimeoutError,
+    HaulError,
+    ServiceError,
+)
 
 #: Seconds between two looks.
 INTERVAL = 5.0
@@ -60,20 +67,21 @@ async def look(lambda_: Service, arn: str) -> DurableExecution:
     look_at = partial(lambda_.call, "get_durable_execution", arn, DurableExecutionArn=arn)
     # With its data every look would bring back the payload, a megabyte perhaps.
     answer = await look_at(IncludeExecutionData=False)
-    if answer["Status"] != "RUNNING":
+    if answer.get("Status") != "RUNNING":
         answer = await look_at(IncludeExecutionData=True)
-    told = answer.get("Error", {})
-    says = ": ".join(told[key] for key in ("ErrorType", "ErrorMessage") if told.get(key))
-    return DurableExecution(
-        arn=arn,
-        name=answer["DurableExecutionName"],
-        status=answer["Status"],
-        result=decoded(answer.get("Result", "").encode()),
-        error=says or None,
-        version=answer.get("Version"),
-        started=answer["StartTimestamp"],
-        ended=answer.get("EndTimestamp"),
-    )
+    with translated("GetDurableExecution", arn):
+        told = answer.get("Error", {})
+        says = ": ".join(told[key] for key in ("ErrorType", "ErrorMessage") if told.get(key))
+        return DurableExecution(
+            arn=arn,
+            name=answer["DurableExecutionName"],
+            status=answer["Status"],
+            result=decoded(answer.get("Result", "").encode()),
+            error=says or None,
+            version=answer.get("Version"),
+            started=answer["StartTimestamp"],
+            ended=answer.get("EndTimestamp"),
+        )
 
 
 async def stop(lambda_: Service, arn: str) -> None:
@@ -142,19 +150,26 @@ async def _look_soon(lambda_: Service, arn: str) -> DurableExecution | None:
     with anyio.move_on_after(CLEANUP_TIMEOUT):
         try:
             return await look(lambda_, arn)
-        except ServiceError as error:
+        except HaulError as error:
             _log.warning("%s; it counts as running", error)
     return None
 
 
 async def _stop_for_good(lambda_: Service, arn: str) -> bool:
     """Stop an execution whatever happens to the caller: True if AWS took the request."""
-    with anyio.move_on_after(CLEANUP_TIMEOUT, shield=True):
+    stopped: list[bool] = []
+
+    async def stop_it() -> bool:
         try:
             await stop(lambda_, arn)
-        except ServiceError as error:
+        except HaulError as error:
             _log.error("%s; it may still be running: stop it by hand", error)
             return False
         return True
-    _log.error("%s was not stopped within %g s: stop it by hand", arn, CLEANUP_TIMEOUT)
-    return False
+
+    try:
+        await to_its_end(stop_it, CLEANUP_TIMEOUT, stopped.append, within=CLEANUP_TIMEOUT)
+    finally:
+        if not stopped:
+            _log.error("%s was not stopped within %g s: stop it by hand", arn, CLEANUP_TIMEOUT)
+    return any(stopped)

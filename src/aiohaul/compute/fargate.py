@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,10 +12,19 @@ import anyio
 
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
-from aiohaul.compute.following import Following, State
-from aiohaul.compute.logs import LogLine, LogStream, OnLog, stream_name
+from aiohaul.compute.following import Following
+from aiohaul.compute.logs import LogStream, OnLog, stream_name
+from aiohaul.compute.task import Run, TaskResult, check_container, judged, out_of_time, too_late
 from aiohaul.concurrency import to_its_end
-from aiohaul.errors import ServiceError, TaskFailedError, TaskStartError, TaskTimeoutError
+from aiohaul.errors import (
+    EndpointError,
+    HaulError,
+    OutcomeUnknownError,
+    ServiceError,
+    TaskStartError,
+    ThrottledError,
+    UnreachableError,
+)
 from aiohaul.settings import Settings
 
 #: Seconds until a task has to run.
@@ -26,6 +33,8 @@ INIT_TIMEOUT = 60.0
 INTERVAL = 5.0
 #: Seconds that a request in flight, and then StopTask, may take once a run is over.
 CLEANUP_TIMEOUT = 5.0
+#: Seconds for which a task is told to stop, where ECS throttles or does not answer.
+_STOP_TIMEOUT = 30.0
 #: Seconds that reading the log may take at the end, and the time that its last lines need.
 _LOG_TIMEOUT = 60.0
 _LOG_LAG = 2.0
@@ -33,110 +42,6 @@ _LOG_LAG = 2.0
 _DEFAULT_CONTAINER = "default"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskResult:
-    """What became of a Fargate task.
-
-    Attributes:
-        arn: the task.
-        cluster: where it ran.
-        status: the last that was known, such as ``STOPPED``.
-        container: the one whose exit code counts; None if none was known.
-        exit_code: its exit code; None if it has none.
-        reason: why it stopped, in ECS's words, or None.
-        logs: the last 10,000 lines of the container's log. Not in a repr.
-        log_problem: why there is no log, or None.
-        seconds: from the call to the end.
-    """
-
-    arn: str
-    cluster: str
-    status: str
-    container: str | None
-    exit_code: int | None
-    reason: str | None
-    logs: tuple[LogLine, ...] = field(repr=False)
-    log_problem: str | None
-    seconds: float
-
-
-@dataclass(slots=True)
-class _Run:
-    """One task while it is under way.
-
-    Attributes:
-        cluster: where it runs.
-        container: the container whose exit code counts; None is the first.
-        log_group: where its log is, or None.
-        on_log: told of every line.
-        begun: when the call began, on the clock of the event loop.
-        arn: the task; None before it was started.
-        state: the last that DescribeTasks, or RunTask, told of it.
-        log: its log, once that is found.
-        log_problem: why it cannot be found.
-    """
-
-    cluster: str
-    container: str | None
-    log_group: str | None
-    on_log: OnLog | None
-    begun: float
-    arn: str | None = None
-    state: State = field(default_factory=dict)
-    log: LogStream | None = None
-    log_problem: str | None = None
-
-    def keep(self, answer: Mapping[str, Any]) -> None:
-        """Take what RunTask answered."""
-        if answer.get("tasks"):
-            self.state = answer["tasks"][0]
-            self.arn = self.state["taskArn"]
-
-    def take(self, state: State | None) -> None:
-        """Take what a look showed; None is nothing."""
-        if state is not None:
-            self.state = state
-
-    @property
-    def running(self) -> bool:
-        """True from RUNNING on."""
-        return "startedAt" in self.state or self.state.get("lastStatus") == "RUNNING" or self.ended
-
-    @property
-    def ended(self) -> bool:
-        """True once its exit code is settled.
-
-        While ECS takes the network away (DEPROVISIONING), containers have ended already.
-        """
-        status = self.state.get("lastStatus")
-        if status == "DEPROVISIONING":
-            return self.watched.get("exitCode") is not None
-        return status in ("STOPPED", "DELETED")
-
-    @property
-    def watched(self) -> Mapping[str, Any]:
-        """The container whose exit code counts, as ECS describes it; {} if there is none."""
-        containers: Sequence[Mapping[str, Any]] = self.state.get("containers", ())
-        for each in containers:
-            if self.container in (None, each.get("name")):
-                return each
-        return {}
-
-    def result(self) -> TaskResult:
-        """What is known so far."""
-        return TaskResult(
-            arn=self.arn or "",
-            cluster=self.cluster,
-            status=self.state.get("lastStatus", "UNKNOWN"),
-            container=self.watched.get("name", self.container),
-            exit_code=self.watched.get("exitCode"),
-            reason=self.watched.get("reason") or self.state.get("stoppedReason") or None,
-            logs=self.log.lines if self.log else (),
-            log_problem=self.log.problem if self.log else self.log_problem,
-            seconds=round(anyio.current_time() - self.begun, 3),
-        )
 
 
 class FargateHandler:
@@ -184,8 +89,8 @@ class FargateHandler:
             cluster: name or ARN.
             task_family: a task definition: its family, with a revision if need be, or ARN.
             network: ECS's networkConfiguration.
-            overrides: containerOverrides, one or many; one without a name is for ``container``,
-                or for the container "default".
+            overrides: containerOverrides, one or many; one without a name is for the container
+                "default".
             container: whose exit code counts, and whose log is read; None is the first.
             log_group: the CloudWatch log group of the container; None reads no log.
             timeout: seconds from the call to the task's end; None is as long as it takes.
@@ -200,43 +105,58 @@ class FargateHandler:
                 container.
             TaskFailedError: its exit code is not 0, or it has none.
             TaskTimeoutError: it was not running, or not done, in time.
+            OutcomeUnknownError: RunTask was sent and not answered: a task may be running.
+            SessionError: the Session ended; the task was told to stop.
             ClusterNotFoundError: there is no such cluster.
             AccessDeniedError: the credentials may not do this.
             ServiceError: another failure.
         """
-        run = _Run(cluster, container, log_group, on_log, begun=anyio.current_time())
-        ecs = await self._clients.service("ecs", self._settings)
-        start = partial(
-            ecs.call,
-            "run_task",
-            f"{task_family} in {cluster}",
-            cluster=cluster,
-            taskDefinition=task_family,
-            launchType="FARGATE",
-            count=1,
-            clientToken=uuid.uuid4().hex,
-            startedBy="aiohaul",
-            overrides={"containerOverrides": _named(overrides, container)},
+        run = Run(cluster, container, log_group, on_log, begun=anyio.current_time())
+        request = {
+            "cluster": cluster,
+            "taskDefinition": task_family,
+            "launchType": "FARGATE",
+            "count": 1,
+            "clientToken": run.token,
+            "startedBy": run.token,
+            "overrides": {"containerOverrides": _named(overrides)},
             **({"networkConfiguration": network} if network else {}),
-        )
+        }
         deadline = math.inf if timeout is None else run.begun + timeout
+        async with self._clients.undoable(f"{task_family} in {cluster} had ended"):
+            return await self._run(run, request, deadline, timeout, init_timeout)
+        raise AssertionError  # pragma: no cover  # undoable raises where it swallows
+
+    async def _run(
+        self,
+        run: Run,
+        request: Mapping[str, Any],
+        deadline: float,
+        timeout: float | None,
+        init_timeout: float,
+    ) -> TaskResult:
+        """Start the task, follow it, and see that it does not outlive this call."""
         in_time, stopped = False, True
+        ecs: Service | None = None
         try:
             with anyio.CancelScope(deadline=deadline) as starting:
-                await to_its_end(partial(_started, start, task_family), CLEANUP_TIMEOUT, run.keep)
-            if not starting.cancelled_caught:
-                _check_container(run)
+                ecs = await self._clients.service("ecs", self._settings)
+                await to_its_end(partial(_started, ecs, run, request), CLEANUP_TIMEOUT, run.keep)
+            if not starting.cancelled_caught and ecs is not None:
+                check_container(run)
                 in_time = await self._follow(ecs, run, deadline, init_timeout)
         finally:
-            if run.arn is not None and not run.ended:
+            if ecs is not None and run.arn is not None and not run.ended:
                 stopped = await _stop(ecs, run)
+            elif run.sent and run.arn is None:
+                _log.error("%s", run.in_doubt)
         if not in_time:
             await self._read_log(run, 0.0, CLEANUP_TIMEOUT)
-            raise _out_of_time(run, timeout, init_timeout, stopped=stopped)
+            raise out_of_time(run, timeout, init_timeout, stopped=stopped)
         await self._read_log(run, _LOG_LAG, _LOG_TIMEOUT)
-        return _judged(run)
+        return judged(run)
 
-    async def _follow(self, ecs: Service, run: _Run, deadline: float, init_timeout: float) -> bool:
+    async def _follow(self, ecs: Service, run: Run, deadline: float, init_timeout: float) -> bool:
         """Look until the task has ended: True if it has in time.
 
         A task whose time is up is looked at once more, by itself: since the last look at all of
@@ -253,11 +173,11 @@ class FargateHandler:
                         await self._read_log(run, None, _LOG_TIMEOUT)
                 if turn.cancelled_caught:
                     await _look_alone(ecs, run)
-                    if _too_late(run, whole=time_up == deadline):
+                    if too_late(run, whole=time_up == deadline):
                         return False
         return True
 
-    async def _read_log(self, run: _Run, lag: float | None, within: float) -> None:
+    async def _read_log(self, run: Run, lag: float | None, within: float) -> None:
         """Read what the log has more; ``lag`` is how long to wait for its last lines."""
         if run.log_group is None or run.arn is None:
             return
@@ -271,7 +191,7 @@ class FargateHandler:
                 await anyio.sleep(lag)
                 await run.log.read_on()
 
-    async def _find_log(self, run: _Run) -> None:
+    async def _find_log(self, run: Run) -> None:
         """Settle the log stream of the container: its prefix stands in the task definition."""
         ecs = await self._clients.service("ecs", self._settings)
         definition = run.state.get("taskDefinitionArn", "")
@@ -293,103 +213,87 @@ class FargateHandler:
         run.log = LogStream(logs, run.log_group or "", stream, run.on_log)
 
 
-async def _started(start: partial[Any], task_family: str) -> Mapping[str, Any]:
-    answer: Mapping[str, Any] = await start()
+async def _started(ecs: Service, run: Run, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Send RunTask: its answer, if that has a task.
+
+    Raises:
+        TaskStartError: ECS has no room for it.
+        OutcomeUnknownError: it was sent, and no answer came.
+        ServiceError: ECS refused it.
+    """
+    target = f"{request['taskDefinition']} in {run.cluster}"
+    run.sent = True
+    try:
+        answer: Mapping[str, Any] = await ecs.call("run_task", target, **request)
+    except EndpointError as error:
+        if isinstance(error, UnreachableError):
+            run.sent = False
+            raise
+        raise OutcomeUnknownError(
+            f"{error.problem} {run.in_doubt[0].upper()}{run.in_doubt[1:]}.",
+            operation="RunTask",
+            target=target,
+            code=error.code,
+            attempts=error.attempts,
+        ) from error
+    except ServiceError:
+        run.sent = False
+        raise
     if not answer.get("tasks"):
+        run.sent = False
         told = answer.get("failures") or [{}]
         reason = ": ".join(told[0][key] for key in ("reason", "detail") if told[0].get(key))
-        raise TaskStartError(f"{task_family} was not started: {reason or 'ECS gives no reason'}")
+        raise TaskStartError(f"{target} was not started: {reason or 'ECS gives no reason'}")
     return answer
 
 
-def _check_container(run: _Run) -> None:
-    """Refuse a name that no container has, before the task has run for hours.
-
-    Raises:
-        TaskStartError: there is no such container.
-    """
-    names = [each["name"] for each in run.state.get("containers", ()) if "name" in each]
-    if run.container is not None and names and run.container not in names:
-        raise TaskStartError(
-            f"{run.arn} has no container {run.container!r}, only {', '.join(names)}; it was told"
-            " to stop",
-            run.result(),
-        )
-
-
-def _too_late(run: _Run, *, whole: bool) -> bool:
-    """Whether a task whose time is up (the whole of it, or that to its start) has missed it."""
-    return not run.ended if whole else not run.running
-
-
-async def _look_alone(ecs: Service, run: _Run) -> None:
+async def _look_alone(ecs: Service, run: Run) -> None:
     """Look at one task now, if that can be had soon."""
     with anyio.move_on_after(CLEANUP_TIMEOUT):
         try:
             answer = await ecs.call(
                 "describe_tasks", run.cluster, cluster=run.cluster, tasks=[run.arn]
             )
-        except ServiceError as error:
+        except HaulError as error:
             _log.warning("%s; the look before counts", error)
         else:
             run.take(next(iter(answer.get("tasks", ())), None))
 
 
-async def _stop(ecs: Service, run: _Run) -> bool:
+async def _stop(ecs: Service, run: Run) -> bool:
     """Tell the task to stop, whatever happens to the caller: True if AWS took that."""
-    with anyio.move_on_after(CLEANUP_TIMEOUT, shield=True):
-        try:
-            await ecs.call(
-                "stop_task",
-                run.arn or "",
-                cluster=run.cluster,
-                task=run.arn,
-                reason="aiohaul: the wait for it was cancelled, timed out or failed",
-            )
-        except ServiceError as error:
-            _log.error("%s; it may still be running: stop it by hand", error)
-            return False
-        _log.info("%s was told to stop", run.arn)
-        return True
-    _log.error("%s was not stopped within %g s: stop it by hand", run.arn, CLEANUP_TIMEOUT)
-    return False
+    stopped: list[bool] = []
+
+    async def stop() -> bool:
+        while True:
+            try:
+                await ecs.call(
+                    "stop_task",
+                    run.arn or "",
+                    cluster=run.cluster,
+                    task=run.arn,
+                    reason="aiohaul: the wait for it was cancelled, timed out or failed",
+                )
+            except ThrottledError as error:
+                _log.info("%s; it is told again", error)
+            except HaulError as error:
+                _log.error("%s; it may still be running: stop it by hand", error)
+                return False
+            else:
+                _log.info("%s was told to stop", run.arn)
+                return True
+
+    try:
+        await to_its_end(stop, _STOP_TIMEOUT, stopped.append, within=_STOP_TIMEOUT)
+    finally:
+        if not stopped:
+            _log.error("%s was not stopped within %g s: stop it by hand", run.arn, _STOP_TIMEOUT)
+    return any(stopped)
 
 
 def _named(
-    overrides: Mapping[str, Any] | Sequence[Mapping[str, Any]], container: str | None
+    overrides: Mapping[str, Any] | Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """The overrides as a list, each with the name of a container."""
     many = [overrides] if isinstance(overrides, Mapping) else overrides
-    return [{"name": container or _DEFAULT_CONTAINER, **each} for each in many]
-
-
-def _out_of_time(
-    run: _Run, timeout: float | None, init_timeout: float, *, stopped: bool
-) -> TaskTimeoutError:
-    seconds = anyio.current_time() - run.begun
-    whole = timeout is not None and seconds >= timeout
-    problem = f"done within {timeout:g} s" if whole else f"running within {init_timeout:g} s"
-    if run.arn is None:
-        return TaskTimeoutError(f"the task was not started within {timeout:g} s", None)
-    fate = "it was told to stop" if stopped else "it could not be stopped: stop it by hand"
-    status = run.state.get("lastStatus", "UNKNOWN")
-    return TaskTimeoutError(f"{run.arn} was not {problem} (it was {status}); {fate}", run.result())
-
-
-def _judged(run: _Run) -> TaskResult:
-    """The result of a task that has ended.
-
-    Raises:
-        TaskStartError: it never ran.
-        TaskFailedError: it failed, or what counts is not known.
-    """
-    result = run.result()
-    why = result.reason or "ECS gives no reason"
-    if result.exit_code == 0:
-        return result
-    if result.exit_code is not None:
-        code = f"{run.arn} ended with exit code {result.exit_code} ({result.container}): {why}"
-        raise TaskFailedError(code, result)
-    if run.state.get("stopCode") == "TaskFailedToStart" or "startedAt" not in run.state:
-        raise TaskStartError(f"{run.arn} stopped before it ran: {why}", result)
-    raise TaskFailedError(f"{run.arn} ended without an exit code: {why}", result)
+    return [{"name": _DEFAULT_CONTAINER, **each} for each in many]

@@ -127,9 +127,9 @@ class _Cluster:
     async def _look_at(self, arns: Sequence[str]) -> None:
         answer = await self._ecs.call("describe_tasks", self._name, cluster=self._name, tasks=arns)
         for state in answer.get("tasks", ()):
-            if (followed := self.followed.get(state["taskArn"])) is not None:
+            if (followed := self.followed.get(state.get("taskArn", ""))) is not None:
                 followed.state, followed.missing_since = state, None
-        self._note_missing([told["arn"] for told in answer.get("failures", ())])
+        self._note_missing([told.get("arn", "") for told in answer.get("failures", ())])
 
     def _put_up_with(self, error: ServiceError, arns: Sequence[str]) -> None:
         """Let a look fail that may well succeed later; any other ends the following."""

@@ -241,10 +241,17 @@ class LambdaHandler:
             DurableExecutionError: it failed, timed out by its own limit, or was stopped.
             DurableTimeoutError: it was not done within ``timeout``.
             ServiceError: it cannot be looked at.
+            SessionError: the Session ended; the execution was stopped unless told otherwise.
         """
-        return await durable.wait(
-            await self._clients.service("lambda", self._settings), arn, timeout, interval, stop=stop
-        )
+        async with self._clients.undoable(f"{arn} was done"):
+            return await durable.wait(
+                await self._clients.service("lambda", self._settings),
+                arn,
+                timeout,
+                interval,
+                stop=stop,
+            )
+        raise AssertionError  # pragma: no cover  # undoable raises where it swallows
 
     async def stop_durable(self, arn: str) -> None:
         """Stop a durable execution. AWS: StopDurableExecution.

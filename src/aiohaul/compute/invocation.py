@@ -156,7 +156,7 @@ def decoded(body: bytes) -> Any:
         return None
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body.decode(errors="replace")
 
 
@@ -164,18 +164,24 @@ def invocation_from(
     function: str, body: bytes, answer: dict[str, Any], seconds: float
 ) -> Invocation:
     """The answer of Lambda as a value."""
-    log = answer.get("LogResult")
     return Invocation(
         function=function,
         status=answer["StatusCode"],
         payload=decoded(body),
-        log_tail=base64.b64decode(log).decode(errors="replace") if log else None,
+        log_tail=_log_tail(answer.get("LogResult")),
         function_error=answer.get("FunctionError"),
         version=answer.get("ExecutedVersion"),
         request_id=answer.get("ResponseMetadata", {}).get("RequestId"),
         seconds=round(seconds, 3),
         durable_arn=answer.get("DurableExecutionArn"),
     )
+
+
+def _log_tail(told: str | None) -> str | None:
+    try:
+        return base64.b64decode(told).decode(errors="replace") if told else None
+    except ValueError:
+        return None  # the function ran all the same
 
 
 def never_ran(error: ServiceError) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.errors import ServiceError
 
@@ -113,13 +114,20 @@ class LogStream:
             logStreamName=self._stream,
             **parameters,
         )
-        for event in page["events"]:
-            time = datetime.fromtimestamp(event["timestamp"] / _MILLISECONDS, UTC)
-            line = LogLine(time, event["message"])
+        with translated("GetLogEvents", f"{self._group}:{self._stream}"):
+            lines = [
+                LogLine(
+                    datetime.fromtimestamp(event["timestamp"] / _MILLISECONDS, UTC),
+                    event["message"],
+                )
+                for event in page["events"]
+            ]
+            token = page["nextForwardToken"]
+        for line in lines:
             self._lines.append(line)
             if self._on_line is not None:
                 self._on_line(line)
         # At the end of a stream the token stays the same; an empty page in the middle changes it.
-        more: bool = page["nextForwardToken"] != self._token
-        self._token = page["nextForwardToken"]
+        more: bool = token != self._token
+        self._token = token
         return more

@@ -60,7 +60,7 @@ class Secret:
             ) from error
         try:
             value = json.loads(self.value)
-        except ValueError:
+        except (ValueError, RecursionError):
             # Not chained: the original holds the value.
             raise SecretValueError(f"the secret {self.name} is not JSON") from None
         try:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 from aiohaul.aws.clients import Clients
-from aiohaul.aws.errors import service_error
+from aiohaul.aws.errors import service_error, translated
 from aiohaul.aws.service import Service
 from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.settings import Settings
@@ -141,7 +141,7 @@ class SSMHandler:
         """
         parameters: dict[str, Any] = {"KeyId": key_id} if key_id is not None else {}
         ssm = await self._ssm()
-        answer = await ssm.call(
+        answer = await ssm.call_once(
             "put_parameter",
             name,
             Name=name,
@@ -150,7 +150,8 @@ class SSMHandler:
             Overwrite=overwrite,
             **parameters,
         )
-        version: int = answer["Version"]
+        with translated("PutParameter", name):
+            version: int = answer["Version"]
         return version
 
     async def _ssm(self) -> Service:
@@ -165,11 +166,12 @@ async def _get_many(ssm: Service, names: Sequence[str], *, decrypt: bool) -> dic
         answer = await ssm.call(
             "get_parameters", ", ".join(batch), Names=list(batch), WithDecryption=decrypt
         )
-        for told in answer.get("Parameters", ()):
-            for alias in (told["Name"], told.get("ARN", "")):
-                # Not every server repeats the selector by which it was asked.
-                for selector in (told.get("Selector", ""), f":{told['Version']}"):
-                    found[f"{alias}{selector}"] = _parameter(told)
+        with translated("GetParameters", ", ".join(batch)):
+            for told in answer.get("Parameters", ()):
+                for alias in (told["Name"], told.get("ARN", "")):
+                    # Not every server repeats the selector by which it was asked.
+                    for selector in (told.get("Selector", ""), f":{told['Version']}"):
+                        found[f"{alias}{selector}"] = _parameter(told)
         missing = [name for name in batch if name not in found]
         if missing:
             raise service_error(
@@ -198,7 +200,8 @@ async def _get_by_path(
             MaxResults=GET_BATCH,
             **further,
         )
-        found.update((told["Name"], _parameter(told)) for told in page.get("Parameters", ()))
+        with translated("GetParametersByPath", path):
+            found.update((told["Name"], _parameter(told)) for told in page.get("Parameters", ()))
         if not page.get("NextToken"):
             return found
         further = {"NextToken": page["NextToken"]}

@@ -88,8 +88,8 @@ def fargate_call(definition: Mapping[str, Any]) -> FargateCall:
         network=definition["networkConfiguration"],
         overrides=() if overrides is None else (overrides,),
         container=definition.get("containerName"),
-        log_group=definition.get("cloudwatchLogGroupName"),
-        timeout=definition.get("timeout"),
+        log_group=definition.get("cloudwatchLogGroupName") or None,
+        timeout=timeout if (timeout := definition.get("timeout", -1)) > 0 else None,
         init_timeout=definition.get("initTimeout", INIT_TIMEOUT),
         settings=Settings.from_protocol(definition["protocol"]),
     )

@@ -1,0 +1,26 @@
+"""The HTTP session of every client: aiobotocore's, which here follows no redirects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiobotocore.httpsession import AIOHTTPSession
+
+
+class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
+    """Gives botocore every answer as it came, a redirect too.
+
+    botocore follows none by itself, but for S3's to another region, which it signs anew. aiohttp
+    would: an invocation would be sent twice, its payload to whoever the answer names.
+    """
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        return _Direct(await super()._get_session(proxy_url))
+
+
+class _Direct:
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    async def request(self, *arguments: Any, **options: Any) -> Any:
+        return await self._session.request(*arguments, **options, allow_redirects=False)
