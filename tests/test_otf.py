@@ -23,6 +23,7 @@ from opentaskpy.taskhandlers.transfer import Transfer
 
 from aiohaul import blocking
 from fake_lambda import FakeLambda
+from gateway import Gateway
 from opentaskpy import exceptions
 from opentaskpy.addons.aws.remotehandlers.s3 import S3Execution, S3Transfer
 from opentaskpy.plugins.lookup.aws import secrets_manager, ssm
@@ -131,6 +132,35 @@ async def test_a_watch_without_a_regex_of_its_source(moto_s3: Store) -> None:
     }
     assert await carried_out(transfer(given, to(moto_s3, two)))
     assert await moto_s3.keys(two) == ["in/b.txt"]
+
+
+async def test_a_log_watch_reads_what_is_new(proxied: tuple[Gateway, Store]) -> None:
+    way, s3 = proxied
+    ranges: list[str] = []
+    way.noting = lambda request: ranges.extend(request.headers.getall("Range", []))
+    bucket = await s3.bucket()
+    await s3.put(bucket, "logs/app.log", b"done\nbegun\n")
+    watch = {"log": "app.log", "directory": "logs", "contentRegex": "^done$", "tail": True}
+    handler = S3Transfer(source(s3, bucket, logWatch=watch, task_id="t"))
+    assert await to_thread.run_sync(handler.init_logwatch) == 0
+    assert await to_thread.run_sync(handler.do_logwatch) == 1
+    await s3.put(bucket, "logs/app.log", b"done\nbegun\ndo")
+    assert await to_thread.run_sync(handler.do_logwatch) == 1
+    await s3.put(bucket, "logs/app.log", b"done\nbegun\ndone\n")
+    assert await to_thread.run_sync(handler.do_logwatch) == 0
+    await s3.put(bucket, "logs/app.log", b"done")
+    assert await to_thread.run_sync(handler.do_logwatch) == 0
+    assert ranges == ["bytes=11-12", "bytes=13-15", "bytes=0-3"]
+
+
+async def test_a_transfer_after_a_log_watch(moto_s3: Store) -> None:
+    one, two = [await moto_s3.bucket() for _ in range(2)]
+    await moto_s3.fill(one, {"src/a.txt": b"a", "app.log": b"all is well\n"})
+    watch = {"log": "app.log", "directory": "", "contentRegex": "is well"}
+    assert await carried_out(transfer(source(moto_s3, one, logWatch=watch), to(moto_s3, two)))
+    assert await moto_s3.keys(two) == ["in/a.txt"]
+    with pytest.raises(exceptions.LogWatchInitError):
+        await carried_out(transfer(source(moto_s3, one, logWatch={**watch, "log": "no"})))
 
 
 async def test_what_changed_after_the_listing_is_not_deleted(moto_s3: Store) -> None:

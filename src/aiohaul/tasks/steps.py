@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from aiohaul.s3.handler import ANY_NAME
 from aiohaul.s3.local import list_files, look_at
 from aiohaul.s3.objects import S3Object, uri
 from aiohaul.s3.plan import AnyDestination, Destination, LocalDestination, Source
+from aiohaul.s3.tail import Tail
 from aiohaul.session import Session
 from aiohaul.settings import Settings
 from aiohaul.tasks.definition import (
@@ -51,6 +53,7 @@ class S3Side:
         self._logger = logger
         self._tell = logged(logger)
         self._listed: dict[str, S3Object] = {}
+        self._tail: Tail | None = None
 
     async def listing(
         self, session: Session, directory: str | None, pattern: str | None
@@ -153,6 +156,32 @@ class S3Side:
         except HaulError as error:
             return self._failed(error)
         return not report.failures
+
+    async def begin_log_watch(self, session: Session) -> bool:
+        """Make sure that the log of the log watch is there: True if it is."""
+        watch = self.spec["logWatch"]
+        directory = watch["directory"].strip("/")
+        key = f"{directory}/{watch['log']}" if directory else watch["log"]
+        try:
+            self._tail = Tail(self.spec["bucket"], key, re.compile(watch["contentRegex"]))
+            await session.s3(self._settings).tail_begin(self._tail, at_end=watch.get("tail", False))
+        except HaulError as error:
+            return self._failed(error)
+        except re.error as error:
+            self._logger.error("logWatch.contentRegex is no regex: %s", error)  # noqa: TRY400
+            return False
+        return True
+
+    async def watch_log(self, session: Session) -> bool:
+        """Look at what was added to the log: True if a line matches."""
+        if self._tail is None and not await self.begin_log_watch(session):
+            return False
+        if self._tail is None:
+            raise AssertionError
+        try:
+            return await session.s3(self._settings).tail_found(self._tail)
+        except HaulError as error:
+            return self._failed(error)
 
     @property
     def _settings(self) -> Settings:

@@ -76,6 +76,14 @@ class S3Transfer(RemoteTransferHandler):
         """Move, rename or delete the versions that were listed: 0 if all are done, else 1."""
         return self._status(self.side.act, list(files))
 
+    def init_logwatch(self) -> int:
+        """Begin a log watch on an object: 0 if it is there, else 1."""
+        return self._status(self.side.begin_log_watch)
+
+    def do_logwatch(self) -> int:
+        """Look at what was added to the log since the last look: 0 if a line matches, else 1."""
+        return self._status(self.side.watch_log)
+
     def pull_files(self, files: Iterable[str]) -> NoReturn:
         """Refuse: no other system is told to fetch from S3.
 
