@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ from opentaskpy.taskhandlers.execution import Execution
 from opentaskpy.taskhandlers.transfer import Transfer
 
 from aiohaul import blocking
+from fake_ecs import FakeEcs
+from fake_http import FakeServer
 from fake_lambda import FakeLambda
 from gateway import Gateway
 from opentaskpy import exceptions
@@ -205,7 +210,7 @@ async def test_touch(moto_s3: Store, name: str) -> None:
     assert await moto_s3.has_owner_acl(bucket, "flags/f.flg")
 
 
-def call_of(server: FakeLambda, function: str) -> dict[str, Any]:
+def call_of(server: FakeServer, function: str) -> dict[str, Any]:
     return {
         "type": "execution",
         "functionArn": function,
@@ -246,6 +251,89 @@ async def test_kill_before_execute() -> None:
         handler.kill()
         assert await to_thread.run_sync(handler.execute) is False
         assert server.invocations == []
+
+
+async def test_kill_stops_a_fargate_task() -> None:
+    async with FakeEcs() as server:
+        handler = import_module(f"{HANDLERS}.ecsfargate").FargateTaskExecution(
+            {
+                "type": "execution",
+                "clusterName": "batch",
+                "taskFamily": "work",
+                "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-1"]}},
+                "protocol": {
+                    **call_of(server, "")["protocol"],
+                    "name": f"{HANDLERS}.ecsfargate.FargateTaskExecution",
+                },
+                "task_id": "t",
+            }
+        )
+        ended: list[bool] = []
+        thread = threading.Thread(target=lambda: ended.append(handler.execute()))
+        thread.start()
+        await server.until(lambda: server.calls["DescribeTasks"] > 0)
+        killed = time.monotonic()
+        handler.kill()
+        await to_thread.run_sync(thread.join, 5)
+        assert time.monotonic() - killed < 1
+        assert ended == [False]
+        assert server.stopped == list(server.tasks)
+
+
+async def test_a_transfer_that_is_killed(proxied: tuple[Gateway, Store]) -> None:
+    way, s3 = proxied
+    one, two = [await s3.bucket() for _ in range(2)]
+    await s3.put(one, "src/a.txt", b"a")
+    held = way.rule("^COPY", hold=True)
+    here, there = (S3Transfer({**side, "task_id": "t"}) for side in (source(s3, one), to(s3, two)))
+    found = await to_thread.run_sync(here.list_files)
+    ended: list[int] = []
+    thread = threading.Thread(
+        target=lambda: ended.append(here.transfer_files(found, {}, dest_remote_handler=there))
+    )
+    thread.start()
+    await held.reached.wait()
+    here.kill()
+    await to_thread.run_sync(thread.join, 1)
+    assert ended == [1]
+    assert await s3.keys(two) == []
+
+
+def command(*arguments: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("task-run")), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **environ},
+    )
+
+
+@pytest.mark.usefixtures("in_moto")
+async def test_task_run_from_a_folder_with_variables_and_lookups(
+    moto_s3: Store, tmp_path: Path
+) -> None:
+    one, two = [await moto_s3.bucket() for _ in range(2)]
+    await moto_s3.put(one, "src/a.txt", b"a")
+    kept = name()
+    await to_thread.run_sync(lambda: vc_ssm.run(name=kept, value=two))
+    (tmp_path / "variables.json.j2").write_text(
+        json.dumps({"INBOX": one, "OUT": f"{{{{ lookup('aws.ssm', name='{kept}') }}}}"})
+    )
+    protocol = {"name": f"{HANDLERS}.s3.S3Transfer"}
+    definition = transfer(
+        {"bucket": "{{ INBOX }}", "directory": "src", "fileRegex": ".*", "protocol": protocol},
+        {"bucket": "{{ OUT }}", "protocol": protocol, "flag": {"fullPath": "done"}},
+    )
+    (tmp_path / "haul.json.j2").write_text(json.dumps(definition))
+    done = await to_thread.run_sync(
+        lambda: command("-t", "haul", "-c", str(tmp_path), environ={"OTF_NO_LOG": "1"})
+    )
+    assert done.returncode == 0, done.stderr
+    assert await moto_s3.contents(two) == {"a.txt": b"a", "done": b""}
+    assert f"s3://{one}/src/a.txt is at s3://{two}/a.txt, verified" in done.stdout + done.stderr
+    assert SECRET not in done.stdout + done.stderr
 
 
 async def test_a_function_that_is_not_there_is_a_failure() -> None:
