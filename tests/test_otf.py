@@ -358,6 +358,28 @@ async def test_a_batch_ends_a_call_at_its_timeout(tmp_path: Path) -> None:
         assert time.monotonic() - begun < 15  # OTF itself looks every five seconds
 
 
+async def test_a_process_whose_batch_was_killed_waits_for_nothing(tmp_path: Path) -> None:
+    async with FakeLambda() as server:
+        server.functions["work"] = server.holding()
+        (tmp_path / "call.json").write_text(json.dumps(call_of(server, "work")))
+        (tmp_path / "variables.json").write_text("{}")
+        tasks = [
+            {"order_id": 1, "task_id": "call", "timeout": 2},
+            {"order_id": 2, "task_id": "call", "dependencies": [1]},
+        ]
+        (tmp_path / "batch.json").write_text(json.dumps({"type": "batch", "tasks": tasks}))
+        begun = time.monotonic()
+        done = await to_thread.run_sync(
+            lambda: command("-t", "batch", "-c", str(tmp_path), environ={"OTF_NO_LOG": "1"})
+        )
+        assert time.monotonic() - begun < 25
+        assert done.returncode != 0
+        assert len(server.invocations) == 1
+        assert "Unclosed" not in done.stdout + done.stderr
+        assert "Fatal" not in done.stderr
+        assert SECRET not in done.stdout + done.stderr
+
+
 def test_handlers_share_everything_that_costs(in_moto: None) -> None:  # noqa: ARG001
     before = threading.active_count()
     spec = {"type": "execution", "bucket": "b", "key": "k", "protocol": {"name": "x"}}

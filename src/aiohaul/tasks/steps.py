@@ -16,7 +16,7 @@ from aiohaul.report import FargateReport, InvocationReport, TouchReport
 from aiohaul.s3.handler import ANY_NAME
 from aiohaul.s3.local import list_files, look_at
 from aiohaul.s3.objects import S3Object, uri
-from aiohaul.s3.plan import AnyDestination, Destination, LocalDestination, Source
+from aiohaul.s3.plan import Action, AnyDestination, Destination, LocalDestination, Source
 from aiohaul.s3.tail import Tail
 from aiohaul.session import Session
 from aiohaul.settings import Settings
@@ -94,7 +94,8 @@ class S3Side:
         """Copy objects to a directory of this machine: True if all are there."""
         target = LocalDestination(directory=Path(directory), create=True)
         try:
-            return await self._copied(session, await self._versions(session, keys), target)
+            sources = await self._versions(session, keys)
+            return await self._copied(session, sources, target, s3_action(self.spec))
         except HaulError as error:
             return self._failed(error)
 
@@ -203,11 +204,19 @@ class S3Side:
         ]
 
     async def _copied(
-        self, session: Session, sources: Sequence[Source], destination: AnyDestination
+        self,
+        session: Session,
+        sources: Sequence[Source],
+        destination: AnyDestination,
+        action: Action | None = None,
     ) -> bool:
-        """Copy; every failure is in the log, by way of the events."""
+        """Copy; every failure is in the log, by way of the events.
+
+        The post-copy action is only looked at: one that cannot be done is refused here, before
+        a byte moves.
+        """
         reports = await session.s3(self._settings).copy_all(
-            sources, [destination], on_progress=self._tell
+            sources, [destination], action=action, on_progress=self._tell
         )
         return not any(each.failures for each in reports)
 
