@@ -98,6 +98,8 @@ def test_ended_calls_start_nothing_more() -> None:
     calls.end()
 
 
+# From 3.12 on Python warns of what is tested here.
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_a_forked_process_gets_a_loop_of_its_own() -> None:
     blocking.call(loop_thread)
     child = os.fork()
