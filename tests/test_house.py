@@ -21,7 +21,7 @@ FLOORS = [
     {"aws"},
     {"s3", "compute", "parameters"},
     {"session"},
-    {"tasks"},
+    {"tasks", "blocking"},
     {"demo", "display"},
     {"cli"},
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,21 @@ async def run_by_command(definition: dict[str, Any], directory: Path) -> None:
     assert await process.wait() == 0
 
 
-ways = pytest.mark.parametrize("run", [run_in_process, run_by_command])
+async def run_by_task_run(definition: dict[str, Any], directory: Path) -> None:
+    """Open Task Framework's own command."""
+    folder = directory / "configuration"
+    folder.mkdir()
+    (folder / "variables.json").write_text("{}")
+    (folder / "task.json").write_text(json.dumps(definition))
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("task-run")),
+        *("-t", "task", "-c", str(folder)),
+        env={**os.environ, "OTF_NO_LOG": "1"},
+    )
+    assert await process.wait() == 0
+
+
+ways = pytest.mark.parametrize("run", [run_in_process, run_by_command, run_by_task_run])
 
 
 @ways

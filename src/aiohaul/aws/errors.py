@@ -167,6 +167,7 @@ _NO_ANSWER = (
     aiohttp.ClientError,
     TimeoutError,
 )
+_BOTOCORE: tuple[type[Exception], ...] = (botocore.ClientError, botocore.BotoCoreError)
 #: What botocore, or the code that picks an answer apart, makes of one that lacks something: a
 #: field, a date, the end of a chain of redirects, a time to live for the credentials.
 _NOT_UNDERSTOOD = (
@@ -318,3 +319,17 @@ def _without_query(error: BaseException) -> str:
         reason = os.strerror(beneath.errno) if beneath.errno > 0 else beneath.strerror
         return f"{says} ({reason})"
     return says
+
+
+def as_botocore(error: ServiceError) -> Exception:
+    """What botocore would have raised, for callers who catch that.
+
+    It is the cause of the error if there is one; else, for a failure that an answer of 200
+    carried, a ClientError of the same code.
+    """
+    cause = error.__cause__
+    if isinstance(cause, Exception) and isinstance(cause, _BOTOCORE):
+        return cause
+    told = {"Error": {"Code": error.code, "Message": str(error)}}
+    made: Exception = botocore.ClientError(told, error.operation)
+    return made

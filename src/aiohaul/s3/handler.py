@@ -18,6 +18,7 @@ from aiohaul.s3.fanout import Fanout
 from aiohaul.s3.objects import S3Object, uri
 from aiohaul.s3.plan import Action, AnyDestination, Source, checked_directory
 from aiohaul.s3.selection import Conditions, list_prefix, matching
+from aiohaul.s3.tail import Tail
 from aiohaul.s3.watch import wait_until_found
 from aiohaul.settings import Settings
 
@@ -262,6 +263,26 @@ class S3Handler:
             A report. Failures are in there, not raised.
         """
         return await self.act(objects, Action(kind="delete"), on_progress=on_progress)
+
+    async def tail_begin(self, tail: Tail, *, at_end: bool) -> None:
+        """Make sure that an object to look into is there. AWS: HeadObject.
+
+        Raises:
+            ObjectNotFoundError: it is not there.
+            ServiceError: another failure.
+        """
+        await tail.begin(await self._s3(), at_end=at_end)
+
+    async def tail_found(self, tail: Tail) -> bool:
+        """Whether a line that was added to an object since the last look matches.
+
+        AWS: HeadObject, and GetObject for the bytes that are new.
+
+        Raises:
+            ObjectNotFoundError: it is not there any more.
+            ServiceError: another failure.
+        """
+        return await tail.found(await self._s3())
 
     async def _s3(self) -> Service:
         return await self._clients.service("s3", self._settings)

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,6 +85,23 @@ def _look(path: Path) -> LocalFile:
         last_modified=datetime.fromtimestamp(seen.st_mtime, UTC),
         version=(seen.st_ino, seen.st_size, seen.st_mtime_ns),
     )
+
+
+async def look_at(paths: Iterable[Path]) -> list[LocalFile]:
+    """Look at these files.
+
+    Raises:
+        LocalFileError: one is not there, or cannot be looked at.
+    """
+    return await to_thread.run_sync(_look_at, list(paths))
+
+
+def _look_at(paths: list[Path]) -> list[LocalFile]:
+    files = []
+    for path in paths:
+        with _explained("looking at", path):
+            files.append(_look(path))
+    return files
 
 
 async def read_part(file: LocalFile, start: int, size: int) -> bytes:

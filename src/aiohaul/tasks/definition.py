@@ -140,7 +140,7 @@ def _transfer(definition: Mapping[str, Any]) -> Transfer:
     for index, each in enumerate(definition.get("destination", ())):
         path = ("destination", index)
         to_s3 = _side(each, "destination", path) == "s3"
-        destinations.append(_destination(each, path) if to_s3 else _local_destination(each, path))
+        destinations.append(s3_destination(each, path) if to_s3 else _local_destination(each, path))
     return Transfer(
         source=_source(source) if kind == "s3" else _local_source(source),
         destinations=tuple(destinations),
@@ -188,8 +188,8 @@ def _source(source: Mapping[str, Any]) -> TransferSource:
         watch=_watch(source),
         conditions=_conditions(source),
         nothing_is_an_error=source.get("error", True),
-        action=_action(source),
-        bucket_owner_full_control=_acl(protocol),
+        action=s3_action(source),
+        bucket_owner_full_control=writes_acl(protocol),
         settings=Settings.from_protocol(protocol),
     )
 
@@ -243,7 +243,12 @@ def _conditions(source: Mapping[str, Any]) -> Conditions | None:
     )
 
 
-def _action(source: Mapping[str, Any]) -> Action | None:
+def s3_action(source: Mapping[str, Any]) -> Action | None:
+    """The post-copy action of a source in S3 that fits the schema.
+
+    Raises:
+        DefinitionError: the new name does not fit its pattern.
+    """
     given = source.get("postCopyAction", {})
     match given.get("action"):
         case "delete":
@@ -285,7 +290,12 @@ def _new_name(given: Mapping[str, Any], kind: str) -> Rename | None:
     return _rename(given, ("source", "postCopyAction")) if kind == "rename" else None
 
 
-def _destination(given: Mapping[str, Any], path: schema.Path) -> Destination:
+def s3_destination(given: Mapping[str, Any], path: schema.Path = ()) -> Destination:
+    """The value of a destination in S3 that fits the schema.
+
+    Raises:
+        DefinitionError: what the schema cannot see is wrong.
+    """
     flag = given.get("flags", given.get("flag", {})).get("fullPath")
     protocol = given["protocol"]
     return Destination(
@@ -294,7 +304,7 @@ def _destination(given: Mapping[str, Any], path: schema.Path) -> Destination:
         rename=_rename(given["rename"], (*path, "rename")) if "rename" in given else None,
         flag=flag.lstrip("/") if flag else None,
         transfer_type=given.get("transferType", "push"),
-        bucket_owner_full_control=_acl(protocol, path),
+        bucket_owner_full_control=writes_acl(protocol, path),
         settings=Settings.from_protocol(protocol),
     )
 
@@ -322,7 +332,7 @@ def _rename(given: Mapping[str, Any], path: schema.Path) -> Rename:
     return Rename(pattern, given["sub"])
 
 
-def _acl(protocol: Mapping[str, Any], path: Sequence[str | int] = ("source",)) -> bool:
+def writes_acl(protocol: Mapping[str, Any], path: Sequence[str | int] = ("source",)) -> bool:
     """Whether writes carry the ACL; the two spellings of it must not contradict each other."""
     disabled = protocol.get("disableBucketOwnerControlACL")
     enabled = protocol.get("bucket_owner_full_control")
@@ -355,6 +365,6 @@ def _touch(definition: Mapping[str, Any]) -> Touch:
     return Touch(
         bucket=definition["bucket"],
         key=definition["key"],
-        bucket_owner_full_control=_acl(definition["protocol"], ()),
+        bucket_owner_full_control=writes_acl(definition["protocol"], ()),
         settings=Settings.from_protocol(definition["protocol"]),
     )

@@ -1,0 +1,1 @@
+"""AWS for Open Task Framework, by aiohaul."""

@@ -1,0 +1,1 @@
+"""Remote handlers: S3, Lambda and Fargate."""
