@@ -111,23 +111,6 @@ def test_count_is_that_of_what_meets_the_other_conditions() -> None:
     assert Conditions(size_gt=2, min_count=2).apply(files, NOW) == []
 
 
-@given(st.integers(0, 50 * 1024**4))
-def test_parts_cover_the_object_once_within_the_limits(size: int) -> None:
-    step = plan.part_size(size)
-    assert step >= plan.PART_SIZE
-    assert step % plan.MIB == 0
-    assert -(-size // step) <= plan.MAX_PARTS
-
-
-@given(st.integers(0, 400 * plan.MIB))
-def test_parts_follow_each_other(size: int) -> None:
-    at = 0
-    for start, length in plan.parts(size):
-        assert start == at
-        at += length
-    assert at == size
-
-
 def check(
     sources: list[aiohaul.S3Object],
     *destinations: plan.AnyDestination,
@@ -238,10 +221,3 @@ def test_a_plan_that_passes_puts_every_source_on_a_key_of_its_own(
     targets = [out.key(source.name) for source in sources]
     assert len(set(targets)) == len(targets)
     assert not any(target.startswith("/") or not target for target in targets)
-
-
-def test_move_of_more_than_one_copy_takes_is_refused_before_anything_is_copied() -> None:
-    large = s3object("a/x", size=plan.MAX_COPY + 1)
-    check([large], Destination(bucket="out"))
-    with pytest.raises(aiohaul.PlanError, match="5 GiB"):
-        check([large], Destination(bucket="out"), action=Action(kind="move", prefix="old/"))

@@ -55,7 +55,7 @@ async def test_partial_file_that_somebody_takes_is_no_copy(
 
 async def test_partial_file_is_private_and_then_has_its_mode(tmp_path: Path) -> None:
     file = PartialFile(tmp_path / "a", 0o640)
-    await file.write(b"secret")
+    await file.write(b"secret", 0)
     (partial,) = tmp_path.iterdir()
     assert stat.S_IMODE(partial.stat().st_mode) == 0o600
     await file.commit(6)
@@ -68,7 +68,7 @@ async def test_partial_file_is_private_and_then_has_its_mode(tmp_path: Path) -> 
 
 async def test_partial_files_of_others_are_not_sources(tmp_path: Path) -> None:
     file = PartialFile(tmp_path / "a")
-    await file.write(b"half")
+    await file.write(b"half", 0)
     assert await list_files(str(tmp_path), ANY) == []
     await file.discard()
     assert list(tmp_path.iterdir()) == []

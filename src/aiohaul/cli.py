@@ -53,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--report", type=Path, help="write the report, or what failed, to this file, as JSON"
     )
+    command.add_argument(
+        "--journal",
+        type=Path,
+        help="write what is done to this file; run again, only what is missing is copied",
+    )
     command.add_argument("--quiet", action="store_true", help="show errors only")
     command.set_defaults(command=_run)
 
@@ -83,7 +88,7 @@ def _run(chosen: argparse.Namespace) -> int:
     _write_report(chosen.report, {"ok": False, "error": "it did not end"})
     display: Display | None = None if chosen.quiet else best_display()
     try:
-        report = _shown(display, run(definition, on_progress=display))
+        report = _shown(display, run(definition, on_progress=display, journal=chosen.journal))
     except TransferError as error:
         if not chosen.quiet:
             sys.stdout.write(f"{closing_table(error.report)}\n")

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import anyio
+
+from aiohaul.errors import HaulError
 
 T = TypeVar("T")
 
 
 async def work(jobs: Iterable[Callable[[], Awaitable[None]]], width: int) -> None:
-    """Do all jobs, at most ``width`` at once, each made only when its turn has come."""
+    """Do all jobs, at most ``width`` at once, each made only when its turn has come.
+
+    Raises:
+        HaulError: the first that a job raised; the others are cancelled then.
+    """
     turns = iter(jobs)
+    failures: list[HaulError] = []
 
     async def worker() -> None:
         for job in turns:
-            await job()
+            try:
+                await job()
+            except HaulError as error:
+                failures.append(error)
+                tasks.cancel_scope.cancel()
+                return
 
     async with anyio.create_task_group() as tasks:
         for _ in range(width):
             tasks.start_soon(worker)
+    if failures:
+        raise failures[0]
 
 
 async def to_its_end(
@@ -72,17 +85,21 @@ class Budget:
         self._turn = anyio.Lock()
         self._freed = anyio.Event()
 
-    @asynccontextmanager
-    async def hold(self, size: int) -> AsyncIterator[None]:
-        """Wait until ``size`` bytes (at most all of them) are free, and hold them."""
+    async def take(self, size: int) -> int:
+        """Wait until ``size`` bytes (at most all of them) are free, and take them.
+
+        Returns:
+            The bytes to give back.
+        """
         size = min(size, self._size)
         async with self._turn:
             while self._free < size:
                 self._freed = anyio.Event()
                 await self._freed.wait()
             self._free -= size
-        try:
-            yield
-        finally:
-            self._free += size
-            self._freed.set()
+        return size
+
+    def give_back(self, size: int) -> None:
+        """Give back what was taken."""
+        self._free += size
+        self._freed.set()

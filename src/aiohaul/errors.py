@@ -12,6 +12,10 @@ HaulError
 ├── TransferError              a transfer failed in part or whole; carries its report
 ├── VerificationError          what was written is not what was read
 ├── LocalFileError             a local file or directory cannot be read or written
+│   └── LocalFileExistsError   there is a file already, and it must not be overwritten
+├── StreamError                a stream that an application handed in raised an error
+├── JournalError               a journal cannot be read or written
+│   └── JournalBusyError       another process is carrying out the same transfer
 ├── FunctionNameError          no function (or durable execution) can have this name
 ├── PayloadError               a payload is not JSON
 │   └── PayloadTooLargeError   or more of it than Lambda takes
@@ -37,6 +41,8 @@ HaulError
     ├── AccessDeniedError
     ├── CredentialsError       the credentials are unknown, wrong or expired
     ├── PreconditionFailedError  the object is no longer the version that was meant
+    │   └── ObjectExistsError  there is an object already, and it must not be overwritten
+    ├── ConflictError          another write to the same key is under way
     └── ThrottledError
 """
 
@@ -113,6 +119,22 @@ class VerificationError(HaulError):
 
 class LocalFileError(HaulError):
     """A local file or directory cannot be read or written."""
+
+
+class LocalFileExistsError(LocalFileError):
+    """There is a file, and the caller asked not to overwrite any."""
+
+
+class StreamError(HaulError):
+    """A stream that an application handed in raised an error while it was read."""
+
+
+class JournalError(HaulError):
+    """A journal cannot be read or written, or is no journal."""
+
+
+class JournalBusyError(JournalError):
+    """Another process, or another task of this one, is carrying out the same transfer."""
 
 
 class FunctionNameError(HaulError):
@@ -288,6 +310,14 @@ class CredentialsError(ServiceError):
 
 class PreconditionFailedError(ServiceError):
     """The object is no longer the version that was meant."""
+
+
+class ObjectExistsError(PreconditionFailedError):
+    """There is an object, and the caller asked not to overwrite any."""
+
+
+class ConflictError(ServiceError):
+    """Another conditional write to the same key is under way: who wins is not decided yet."""
 
 
 class ThrottledError(ServiceError):

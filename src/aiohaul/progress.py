@@ -45,12 +45,14 @@ class Copied:
         target: where it is now.
         destination: the destination's name.
         size: bytes.
+        kept: an interrupted run had copied it.
     """
 
     source: str
     target: str
     destination: str
     size: int
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

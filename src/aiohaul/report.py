@@ -37,6 +37,7 @@ class DestinationReport:
         failures: one for each object (or flag) that it does not have.
         flag: the flag that was written, or None.
         seconds: from the start of the transfer until its last object or failure.
+        kept: how many of the objects an interrupted run had copied.
     """
 
     destination: str
@@ -45,6 +46,7 @@ class DestinationReport:
     failures: tuple[Failure, ...]
     flag: str | None
     seconds: float
+    kept: int = 0
 
     @property
     def ok(self) -> bool:
@@ -60,11 +62,15 @@ class ActionReport:
         action: ``move``, ``rename`` or ``delete``.
         objects: how many sources it was done to.
         failures: one for each source that it was not done to; that source is still there.
+        guard: who made sure that only the versions that were copied went: ``server``, which
+            compares while it deletes, as AWS does; or ``listing``, a look at every version
+            shortly before, where the server is not known to compare.
     """
 
     action: str
     objects: int
     failures: tuple[Failure, ...]
+    guard: Literal["server", "listing"] = "listing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from botocore.utils import parse_timestamp
 
 from aiohaul.aws.credentials import use_credentials
 from aiohaul.aws.errors import translated
+from aiohaul.aws.pace import Pace
 from aiohaul.aws.service import Service
 from aiohaul.aws.sockets import keepalive_socket
 from aiohaul.aws.transport import Transport
@@ -45,7 +46,8 @@ class Clients:
 
     Args:
         settings: who and where, for what the settings of a call leave open.
-        max_requests: requests in flight at once for each service; more wait their turn.
+        max_requests: requests in flight at once for each endpoint of a service; more wait their
+            turn.
         max_invocations: invocations of functions in flight at once, apart from these: they are
             held for minutes. Fewer where the process may not open that many files.
     """
@@ -58,7 +60,7 @@ class Clients:
         self.max_invocations = _affordable(max_invocations)
         self._stack = AsyncExitStack()
         self._lock = anyio.Lock()
-        self._slots: dict[tuple[str, bool], anyio.Semaphore] = {}
+        self._paces: dict[tuple[str, bool, str], Pace] = {}
         self._sessions: dict[tuple[Settings, _Environment], AioSession] = {}
         self._services: dict[tuple[str, bool, Settings, _Environment], Service] = {}
         self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
@@ -122,10 +124,9 @@ class Clients:
                 if self._ended:  # meanwhile; the stack was closed without the new client
                     await self._stack.aclose()
                 self._check_owner()
-                slots = self._slots.setdefault(
-                    (name, once), anyio.Semaphore(self._bound(once=once), fast_acquire=True)
-                )
-                self._services[key] = Service(client, slots, self._check_owner)
+                place = (name, once, client.meta.endpoint_url)
+                pace = self._paces.setdefault(place, Pace(self._bound(once=once)))
+                self._services[key] = Service(client, pace, self._check_owner)
             return self._services[key]
 
     async def _create(

@@ -18,6 +18,7 @@ from aiohaul.errors import (
     AccessDeniedError,
     BucketNotFoundError,
     ClusterNotFoundError,
+    ConflictError,
     CredentialsError,
     EndpointError,
     FunctionNotFoundError,
@@ -79,7 +80,12 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
         (
             PreconditionFailedError,
             "It is no longer the version that was meant; run again.",
-            ("PreconditionFailed", "412", "ConditionalRequestConflict"),
+            ("PreconditionFailed", "412"),
+        ),
+        (
+            ConflictError,
+            "Another write to it is under way; run again.",
+            ("ConditionalRequestConflict", "409"),
         ),
         (
             ThrottledError,
@@ -182,7 +188,18 @@ _NOT_UNDERSTOOD = (
 _LONGEST_RETRY_AFTER = 60.0
 #: Errors that pass by themselves though their status does not say so: in a list of failures
 #: there is none.
-_TRANSIENT_CODES = frozenset({"InternalError", "ServiceUnavailable", "RequestTimeout"})
+_TRANSIENT_CODES = frozenset(
+    {
+        "InternalError",
+        "ServiceUnavailable",
+        "RequestTimeout",
+        "OperationAborted",
+        # What was sent arrived damaged.
+        "BadDigest",
+        "XAmzContentSHA256Mismatch",
+        "XAmzContentChecksumMismatch",
+    }
+)
 #: Answers behind a status of 500 and above, or that ask for another try.
 _TRANSIENT_STATUS = 500
 #: Only opening a connection fails like this, never using it.

@@ -13,6 +13,7 @@ import anyio
 
 from aiohaul.aws.credentials import is_aws
 from aiohaul.aws.errors import translated
+from aiohaul.aws.pace import Pace
 from aiohaul.aws.retry import ATTEMPTS, pause_before
 from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
 
@@ -28,14 +29,14 @@ class Service:
     """One AWS service as one identity sees it.
 
     Made by :meth:`aiohaul.aws.clients.Clients.service`. Requests of all identities share the
-    service's slots. A request that was throttled, answered with 5xx or not answered is sent
+    pace of their endpoint. A request that was throttled, answered with 5xx or not answered is sent
     again, up to five times in all. That is decided here: botocore's own retries share a quota
     for each client, which a burst of throttling uses up for everybody.
     """
 
-    def __init__(self, client: Any, slots: anyio.Semaphore, check: Callable[[], None]) -> None:
+    def __init__(self, client: Any, pace: Pace, check: Callable[[], None]) -> None:
         self._client = client
-        self._slots = slots
+        self._pace = pace
         self._check = check
         client.meta.events.register("provide-client-params.lambda.Invoke", _move_read_timeout)
 
@@ -49,6 +50,25 @@ class Service:
         if host in ("localhost", "::1") or host.startswith("127."):
             host = "this machine"
         return f"{url.scheme}://{host}:{url.port or ''}"
+
+    @property
+    def is_aws(self) -> bool:
+        """True for AWS itself, which enforces every condition that a request carries."""
+        return self.endpoint == "aws"
+
+    @property
+    def is_tls(self) -> bool:
+        """True if what is sent and read is encrypted."""
+        return str(self._client.meta.endpoint_url).startswith("https:")
+
+    @property
+    def sends_checksums(self) -> bool:
+        """False where the user wants no checksums but those that an operation demands.
+
+        That is botocore's own setting: ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required``.
+        """
+        told = self._client.meta.config.request_checksum_calculation
+        return bool(told != "when_required")
 
     async def call(self, operation: str, target: str, /, **parameters: Any) -> dict[str, Any]:
         """Send one request when a slot is free, and return botocore's parsed answer.
@@ -122,7 +142,7 @@ class Service:
             ServiceError: or one of its kinds; UnreachableError if nothing was sent.
         """
         self._check()
-        async with self._slots:
+        async with self._pace.slot():
             started()
             with translated("Invoke", target):
                 parameters[_READ_TIMEOUT_PARAMETER] = read_timeout
@@ -147,15 +167,21 @@ class Service:
         """Send a request until there is an answer that another attempt would not change."""
         for attempt in itertools.count(1):
             self._check()
+            sent = 0.0
             try:
-                async with self._slots:
-                    return await once()
+                async with self._pace.slot() as sent:
+                    answer = await once()
             except ServiceError as error:
                 error.attempts = attempt
+                if isinstance(error, ThrottledError):
+                    self._pace.throttled(sent)
                 again = error.retryable and isinstance(error, after)
                 if not again or attempt >= ATTEMPTS:
                     raise
                 pause = pause_before(attempt + 1, error.retry_after)
+            else:
+                self._pace.went_well()
+                return answer
             await anyio.sleep(pause)
         raise AssertionError  # pragma: no cover  # the loop returns or raises
 

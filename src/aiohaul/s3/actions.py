@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from aiohaul.aws.service import Service
 from aiohaul.concurrency import work
 from aiohaul.errors import HaulError, PreconditionFailedError
 from aiohaul.progress import Acted, Failed, OnProgress
 from aiohaul.report import ActionReport, Failure
-from aiohaul.s3.copying import copy_server_side
-from aiohaul.s3.local import LocalFile, check_directory, delete_file, move_file
+from aiohaul.s3.local import LocalFile, check_directory, delete_file, find_file, move_file
 from aiohaul.s3.objects import S3Object, delete_objects, list_objects
+from aiohaul.s3.parts import LIMITS, Limits
 from aiohaul.s3.plan import Action, check
+from aiohaul.s3.server_side import copy_server_side
+from aiohaul.s3.target import Target
+
+Guard = Literal["server", "listing"]
 
 #: Threads that move or delete files at the same time.
 _FILES_AT_ONCE = 8
@@ -30,6 +36,7 @@ async def act_on_objects(
     bucket_owner_full_control: bool,
     width: int,
     on_progress: OnProgress,
+    limits: Limits = LIMITS,
 ) -> ActionReport:
     """Move, rename or delete these versions of objects.
 
@@ -43,6 +50,7 @@ async def act_on_objects(
         action: what to do.
         bucket_owner_full_control: the ACL of moved objects.
         width: how many are moved at once.
+        limits: how larger objects are copied.
         on_progress: told of every object.
 
     Raises:
@@ -53,14 +61,17 @@ async def act_on_objects(
     failures: list[tuple[S3Object, HaulError]] = []
     moved: list[S3Object] = []
 
+    def target(bucket: str, key: str) -> Target:
+        return Target(
+            s3=s3, bucket=bucket, key=key, bucket_owner_full_control=bucket_owner_full_control
+        )
+
     async def move(each: S3Object) -> None:
         bucket, key = action.bucket or each.bucket, action.key(each.name)
         if (bucket, key) == (each.bucket, each.key):
             return  # it has that name already
         try:
-            await copy_server_side(
-                s3, each, bucket, key, bucket_owner_full_control=bucket_owner_full_control
-            )
+            await copy_server_side(each, target(bucket, key), limits)
         except HaulError as error:
             failures.append((each, error))
         else:
@@ -73,25 +84,62 @@ async def act_on_objects(
     for bucket in {each.bucket for each in moved}:
         gone = [each for each in moved if each.bucket == bucket]
         failures.extend(await _delete(s3, gone))
-    return _report(action, objects, failures, on_progress)
+    guard: Guard = "server" if s3.is_aws else "listing"
+    return _report(action, objects, failures, on_progress, guard)
 
 
 async def _delete(s3: Service, objects: Sequence[S3Object]) -> list[tuple[S3Object, HaulError]]:
-    by_key = {each.key: each for each in objects}
-    prefix = os.path.commonprefix(list(by_key))  # noqa: RUF071  # keys are no paths
-    recursive = any("/" in key[len(prefix) :] for key in by_key)
-    changed: dict[str, HaulError] = {}
     try:
-        async for now in list_objects(s3, objects[0].bucket, prefix, recursive=recursive):
-            then = by_key.get(now.key)
-            # The time as well: an object that was copied onto itself keeps its ETag.
-            if then is not None and (then.etag, _second(then)) != (now.etag, _second(now)):
-                changed[now.key] = _changed(then)
+        there = {each.key: each async for each in _look_again(s3, objects)}
     except HaulError as error:
         return [(each, error) for each in objects]
+    changed = [each for each in objects if each.key in there and not _same(each, there[each.key])]
+    unchanged = [each for each in objects if each.key not in {each.key for each in changed}]
     return [
-        *((by_key[key], error) for key, error in changed.items()),
-        *(await delete_objects(s3, [each for each in objects if each.key not in changed])),
+        *((each, _changed(each)) for each in changed),
+        *(await delete_objects(s3, unchanged)),
+    ]
+
+
+async def _look_again(s3: Service, objects: Sequence[S3Object]) -> AsyncIterator[S3Object]:
+    """What is now at the keys of these objects, all of one bucket (ListObjectsV2)."""
+    keys = {each.key for each in objects}
+    prefix = os.path.commonprefix(list(keys))  # noqa: RUF071  # keys are no paths
+    recursive = any("/" in key[len(prefix) :] for key in keys)
+    listing = list_objects(s3, objects[0].bucket, prefix, recursive=recursive)
+    async with aclosing(listing):
+        async for each in listing:
+            if each.key in keys:
+                yield each
+
+
+def _same(then: S3Object, now: S3Object) -> bool:
+    """True for one version; the time counts: what was copied onto itself keeps its ETag."""
+    return (then.etag, _second(then)) == (now.etag, _second(now))
+
+
+async def objects_left(s3: Service, objects: Sequence[S3Object]) -> list[S3Object]:
+    """Those of one bucket that are still there in this version (ListObjectsV2).
+
+    Raises:
+        ServiceError: or one of its kinds.
+    """
+    if not objects:
+        return []
+    there = {each.key: each async for each in _look_again(s3, objects)}
+    return [each for each in objects if each.key in there and _same(each, there[each.key])]
+
+
+async def files_left(files: Sequence[LocalFile]) -> list[LocalFile]:
+    """Those that are still there in this version.
+
+    Raises:
+        LocalFileError: one cannot be looked at.
+    """
+    return [
+        each
+        for each in files
+        if (now := await find_file(each.path)) is not None and now.version == each.version
     ]
 
 
@@ -132,7 +180,7 @@ async def act_on_files(
             failures.append((file, error))
 
     await work((partial(act, file) for file in files), min(_FILES_AT_ONCE, len(files)))
-    return _report(action, files, failures, on_progress)
+    return _report(action, files, failures, on_progress, "listing")
 
 
 def _report(
@@ -140,6 +188,7 @@ def _report(
     sources: Sequence[S3Object] | Sequence[LocalFile],
     failures: Sequence[tuple[S3Object | LocalFile, HaulError]],
     on_progress: OnProgress,
+    guard: Guard,
 ) -> ActionReport:
     failed = {source.uri for source, _ in failures}
     for source, error in failures:
@@ -151,4 +200,5 @@ def _report(
         action=action.kind,
         objects=len(sources) - len(failed),
         failures=tuple(Failure.of(source.uri, error) for source, error in failures),
+        guard=guard,
     )

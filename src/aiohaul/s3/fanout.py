@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import anyio
@@ -11,73 +10,33 @@ import anyio
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
 from aiohaul.concurrency import Budget, work
-from aiohaul.errors import BucketNotFoundError, CredentialsError, EndpointError, HaulError
+from aiohaul.errors import HaulError
 from aiohaul.progress import Copied, Failed, Flagged, Found, OnProgress
 from aiohaul.report import DestinationReport, Failure
-from aiohaul.s3 import plan
-from aiohaul.s3.copying import (
-    FileReader,
-    FileWriter,
-    ObjectReader,
-    ObjectWriter,
-    Reader,
-    Writer,
-    copy_server_side,
-    tee,
-)
-from aiohaul.s3.local import check_directory, touch_file
+from aiohaul.s3 import plan, tee
+from aiohaul.s3.course import Course, may_pass
+from aiohaul.s3.gate import Gate
+from aiohaul.s3.journal import Entry, Journal, Place
+from aiohaul.s3.local import LocalFile, check_directory, touch_file
 from aiohaul.s3.objects import S3Object, touch_object, uri
+from aiohaul.s3.parts import LIMITS, PART_SIZE, Limits
 from aiohaul.s3.plan import AnyDestination, Destination, LocalDestination, Source
+from aiohaul.s3.readers import FileReader, ObjectReader, Reader, StreamReader
+from aiohaul.s3.reread import check_same
+from aiohaul.s3.resume import Resumed
+from aiohaul.s3.server_side import PartsNotCopiedError, copy_server_side
 from aiohaul.settings import Settings
 
-#: Bytes of all parts that are between a source and its destinations at once.
-MEMORY_BUDGET = 64 * plan.MIB
+#: How often a source is brought to a destination that fails for a passing reason, beside the
+#: retries of single requests, and the seconds before that is tried again.
+_PASSES = 2
+_PAUSE = 2.0
+#: The share of the memory that small objects keep where there are large ones as well.
+_SMALL_SHARE = 4
 
+#: One source, and the destinations that it is still to be brought to.
+_Errand = tuple[Source, Sequence[Course]]
 _Job = Callable[[], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class _Course:
-    """One destination while it is being filled.
-
-    Attributes:
-        destination: where to.
-        s3: the way there; None for this machine.
-        endpoint: what tells the place from the same bucket elsewhere.
-        server_side: S3 copies by itself.
-        left: how many objects are neither there nor failed.
-        stopped: what makes further attempts useless.
-    """
-
-    destination: AnyDestination
-    s3: Service | None
-    endpoint: str
-    server_side: bool
-    left: int
-    objects: int = 0
-    size: int = 0
-    failures: list[Failure] = field(default_factory=list)
-    flag: str | None = None
-    stopped: HaulError | None = None
-    seconds: float = 0.0
-
-    @property
-    def name(self) -> str:
-        return self.destination.uri
-
-    @property
-    def complete(self) -> bool:
-        return not self.left and not self.failures
-
-    def report(self) -> DestinationReport:
-        return DestinationReport(
-            destination=self.name,
-            objects=self.objects,
-            size=self.size,
-            failures=tuple(self.failures),
-            flag=self.flag,
-            seconds=round(self.seconds, 3),
-        )
 
 
 class Fanout:
@@ -87,17 +46,32 @@ class Fanout:
         clients: the way to S3.
         settings: who and where for the sources; None is the Session's.
         on_progress: told of every object.
+        limits: what it may take.
+        reread: read every copy back, and compare it with its source.
+        journal: what an interrupted run has done, and where this one writes what it does.
     """
 
     def __init__(
-        self, clients: Clients, settings: Settings | None, on_progress: OnProgress
+        self,
+        clients: Clients,
+        settings: Settings | None,
+        on_progress: OnProgress,
+        *,
+        limits: Limits = LIMITS,
+        reread: bool = False,
+        journal: Journal | None = None,
     ) -> None:
         self._clients = clients
         self._settings = settings
         self._tell = on_progress
-        self._budget = Budget(MEMORY_BUDGET)
-        self._courses: list[_Course] = []
+        self._limits = limits
+        self._reread = reread
+        self._journal = journal
+        self._courses: list[Course] = []
+        self._places = plan.Places("")
         self._source_s3: Service | None = None
+        self._again: list[_Errand] = []
+        self._last_pass = False
         self._start = 0.0
 
     async def copy(
@@ -122,16 +96,10 @@ class Fanout:
             SettingsError: there is no way to one of the destinations; nothing was copied.
         """
         self._start = anyio.current_time()
-        source_endpoint = ""
-        if any(isinstance(source, S3Object) for source in sources):
-            self._source_s3 = await self._clients.service("s3", self._settings)
-            source_endpoint = self._source_s3.endpoint
-        self._courses = [
-            await self._course(each, source_endpoint, len(sources)) for each in destinations
-        ]
+        await self._set_course(sources, destinations)
         plan.check(
             sources,
-            source_endpoint,
+            self._source_s3.endpoint if self._source_s3 is not None else "",
             [(course.destination, course.endpoint) for course in self._courses],
             action,
         )
@@ -143,29 +111,42 @@ class Fanout:
             )
         )
         await self._prepare()
-        width = min(self._clients.max_requests, len(sources) * len(self._courses))
-        async with anyio.create_task_group() as tasks:
-            for jobs in (self._server_side_jobs(sources), self._tee_jobs(sources)):
-                tasks.start_soon(work, jobs, width)
+        await self._pass(await self._errands(sources))
+        if self._again:
+            await anyio.sleep(_PAUSE)
+        for number in range(2, _PASSES + 1):
+            again, self._again = self._again, []
+            self._last_pass = number == _PASSES
+            self._give_another_chance()
+            await self._pass(again)
         return tuple(course.report() for course in self._courses)
 
-    async def _course(
-        self, destination: AnyDestination, source_endpoint: str, count: int
-    ) -> _Course:
+    async def _set_course(
+        self, sources: Sequence[Source], destinations: Sequence[AnyDestination]
+    ) -> None:
+        """Settle the ways to the sources and to the destinations."""
+        if any(isinstance(source, S3Object) for source in sources):
+            self._source_s3 = await self._clients.service("s3", self._settings)
+        self._courses = [await self._course(each, len(sources)) for each in destinations]
+
+    async def _course(self, destination: AnyDestination, count: int) -> Course:
+        gate = Gate(self._clients.max_requests)
         if isinstance(destination, LocalDestination):
-            return _Course(destination, None, "", server_side=False, left=count)
+            return Course(destination, None, "", server_side=False, left=count, gate=gate)
         s3 = await self._clients.service("s3", destination.settings)
-        reachable = self._source_s3 is not None and (
-            s3.endpoint == source_endpoint
+        source_s3 = self._source_s3
+        reachable = source_s3 is not None and (
+            s3.endpoint == source_s3.endpoint
             and self._clients.resolve(destination.settings).identity
             == self._clients.resolve(self._settings).identity
         )
-        return _Course(
+        return Course(
             destination,
             s3,
             s3.endpoint,
             server_side=reachable and destination.transfer_type != "proxy",
             left=count,
+            gate=gate,
         )
 
     async def _prepare(self) -> None:
@@ -177,105 +158,195 @@ class Fanout:
                         course.destination.directory, create=course.destination.create
                     )
                 except HaulError as error:
-                    course.stopped = error
+                    course.gate.stopped = error
 
-    def _server_side_jobs(self, sources: Sequence[Source]) -> Iterator[_Job]:
+    async def _errands(self, sources: Sequence[Source]) -> Sequence[_Errand]:
+        """What is to be copied; what an interrupted run has copied is entered as it is."""
+        if self._journal is None:
+            return [(source, self._courses) for source in sources]
+        resumed = Resumed(self._journal, self._courses, self._places)
+        kept = await resumed.kept(sources)
+        await self._journal.begin()
+        await resumed.tidy(sources, kept)
+        errands: list[_Errand] = []
         for source in sources:
-            if isinstance(source, S3Object) and source.size <= plan.MAX_COPY:
-                for course in self._courses:
+            there = [each for each in self._courses if (source.uri, each.name) in kept]
+            for course in there:
+                await self._ended(course, source, None, kept=True)
+            errands.append((source, [each for each in self._courses if each not in there]))
+        return errands
+
+    def _give_another_chance(self) -> None:
+        """Let a destination that could not be reached be tried once more."""
+        for course in self._courses:
+            if course.gate.stopped is not None and may_pass(course.gate.stopped):
+                course.gate.stopped = None
+
+    async def _pass(self, errands: Sequence[_Errand]) -> None:
+        """Do errands: what S3 copies by itself and what goes through here, at the same time."""
+        jobs = sum(len(courses) for _, courses in errands)
+        if not jobs:
+            return
+        small, large = self._budgets(errands)
+        async with anyio.create_task_group() as tasks:
+            width = min(self._clients.max_requests, jobs)
+            tasks.start_soon(work, self._server_side_jobs(errands), width)
+            through_here = list(_through_here(errands))
+            for budget, kind in ((small, _is_small), (large, _is_large)):
+                tasks.start_soon(self._tee_all, filter(kind, through_here), budget)
+
+    def _budgets(self, errands: Sequence[_Errand]) -> tuple[Budget, Budget]:
+        """Memory for small objects, and for large ones: neither kind waits for the other."""
+        memory = self._limits.memory
+        kinds = {_is_small(each) for each in errands}
+        if len(kinds) == 1:
+            return Budget(memory), Budget(memory)
+        share = memory // _SMALL_SHARE
+        return Budget(share), Budget(memory - share)
+
+    def _server_side_jobs(self, errands: Sequence[_Errand]) -> Iterator[_Job]:
+        for source, courses in errands:
+            if isinstance(source, S3Object):
+                for course in courses:
                     if course.server_side:
                         yield partial(self._copy_one, source, course)
 
-    def _tee_jobs(self, sources: Sequence[Source]) -> Iterator[_Job]:
-        for source in sources:
-            by_itself = source.size <= plan.MAX_COPY
-            courses = [each for each in self._courses if not (each.server_side and by_itself)]
-            if courses:
-                yield partial(self._tee_one, source, courses)
+    async def _tee_all(self, errands: Iterable[_Errand], budget: Budget) -> None:
+        """Start one source after the other, as the memory allows."""
+        async with anyio.create_task_group() as tasks:
+            for source, courses in errands:
+                read = self._tee_source(source)
+                taken = await budget.take(tee.footprint(read))
+                tasks.start_soon(self._tee_one, source, read, courses, budget, taken)
 
-    async def _copy_one(self, source: S3Object, course: _Course) -> None:
+    async def _copy_one(self, source: S3Object, course: Course) -> None:
         """Let S3 copy one source to one destination."""
-        if course.stopped is not None or not isinstance(course.destination, Destination):
-            await self._ended(course, source, course.stopped)
-            return
+        entry = self._entry(source, course)
+        outcome: tee.Outcome
         try:
-            await copy_server_side(
-                _way(course),
-                source,
-                course.destination.bucket,
-                course.destination.key(source.name),
-                bucket_owner_full_control=course.destination.bucket_owner_full_control,
-            )
+            async with course.gate.turn():
+                outcome = await copy_server_side(source, course.target(source, entry), self._limits)
+            await self._check_reread(source, course, outcome)
+        except PartsNotCopiedError:
+            budget = Budget(self._limits.memory)
+            read = self._tee_source(source)
+            taken = await budget.take(tee.footprint(read))
+            await self._tee_one(source, read, [course], budget, taken)
+            return
         except HaulError as error:
-            await self._ended(course, source, error)
-        else:
-            await self._ended(course, source, None)
+            outcome = error
+        await self._settle(course, source, entry, outcome)
 
-    async def _tee_one(self, source: Source, courses: Sequence[_Course]) -> None:
+    async def _tee_one(
+        self,
+        source: Source,
+        read: tee.Source,
+        courses: Sequence[Course],
+        budget: Budget,
+        taken: int,
+    ) -> None:
         """Read one source, and write it to these destinations."""
-        going = [course for course in courses if course.stopped is None]
-        failures: dict[int, HaulError | None] = {id(each): each.stopped for each in courses}
-        if going:
-            async with self._budget.hold(min(source.size, plan.part_size(source.size))):
-                try:
-                    ended = await tee(
-                        source,
-                        self._reader(source),
-                        [_writer(course, source) for course in going],
-                    )
-                except HaulError as error:
-                    ended = [error] * len(going)
-            failures.update((id(course), error) for course, error in zip(going, ended, strict=True))
+        going = [each for each in courses if each.gate.stopped is None]
+        entries = [self._entry(source, course) for course in going]
+        writers = [
+            course.writer(source, entry) for course, entry in zip(going, entries, strict=True)
+        ]
+        outcomes: list[tee.Outcome]
+        try:
+            outcomes = await tee.tee(read, writers, budget, taken)
+        except HaulError as error:
+            outcomes = [error] * len(going)
+        for course, entry, outcome in zip(going, entries, outcomes, strict=True):
+            try:
+                await self._check_reread(source, course, outcome)
+            except HaulError as error:
+                await self._settle(course, source, entry, error)
+            else:
+                await self._settle(course, source, entry, outcome)
         for course in courses:
-            await self._ended(course, source, failures[id(course)])
+            if course not in going:
+                await self._ended(course, source, course.gate.stopped)
+
+    def _tee_source(self, source: Source) -> tee.Source:
+        # Over TLS bytes cannot be damaged on their way without a word.
+        plain = isinstance(source, S3Object) and not self._way_back.is_tls
+        return tee.Source(source.uri, self._reader(source), hash_all=plain)
 
     def _reader(self, source: Source) -> Reader:
-        if isinstance(source, S3Object):
-            if self._source_s3 is None:
-                raise AssertionError
-            return ObjectReader(self._source_s3, source)
-        return FileReader(source)
+        match source:
+            case S3Object():
+                return ObjectReader(self._way_back, source)
+            case LocalFile():
+                return FileReader(source)
+            case _:
+                return StreamReader(source)
 
-    async def _ended(self, course: _Course, source: Source, error: HaulError | None) -> None:
+    @property
+    def _way_back(self) -> Service:
+        if self._source_s3 is None:
+            raise AssertionError("there is no source in S3")
+        return self._source_s3
+
+    def _entry(self, source: Source, course: Course) -> Entry | None:
+        if self._journal is None:
+            return None
+        return self._journal.entry(source.uri, plan.version(source), self._place(source, course))
+
+    def _place(self, source: Source, course: Course) -> Place:
+        return self._places.of_copy(source, course.destination, course.endpoint)
+
+    async def _check_reread(self, source: Source, course: Course, outcome: tee.Outcome) -> None:
+        if self._reread and isinstance(outcome, str):
+            await check_same(self._reader(source), course, source, outcome)
+
+    async def _settle(
+        self, course: Course, source: Source, entry: Entry | None, outcome: tee.Outcome
+    ) -> None:
+        """Enter what became of one source at one destination, or put it off to the next pass."""
+        if not isinstance(outcome, HaulError):
+            if entry is not None:
+                entry.copied(outcome)
+            await self._ended(course, source, None)
+            return
+        await self._ended(course, source, outcome)
+
+    async def _ended(
+        self, course: Course, source: Source, error: HaulError | None, *, kept: bool = False
+    ) -> None:
         """Enter how one source fared at one destination; the last one brings the flag."""
+        if error is not None and not self._last_pass and self._worth_a_pass(source, error):
+            self._again.append((source, [course]))
+            return
         course.left -= 1
         if error is None:
             course.objects += 1
+            course.kept += kept
             course.size += source.size
             target = course.destination.target(source.name)
-            self._tell(Copied(source.uri, target, course.name, source.size))
+            self._tell(Copied(source.uri, target, course.name, source.size, kept))
         else:
             course.failures.append(Failure.of(source.uri, error))
             self._tell(Failed(source.uri, course.name, error))
-            if _is_final(error):
-                course.stopped = error
         if course.complete:
             await self._flag(course)
         course.seconds = anyio.current_time() - self._start
 
-    async def _flag(self, course: _Course) -> None:
+    def _worth_a_pass(self, source: Source, error: HaulError) -> bool:
+        return isinstance(source, S3Object | LocalFile) and may_pass(error)
+
+    async def _flag(self, course: Course) -> None:
         """Write a complete destination's flag, unless another one shares it and is not."""
         destination = course.destination
-        place = plan.flag_place(destination, course.endpoint)
+        place = self._places.of_flag(destination, course.endpoint)
         sharing = [
             each
             for each in self._courses
-            if plan.flag_place(each.destination, each.endpoint) == place
+            if self._places.of_flag(each.destination, each.endpoint) == place
         ]
         if destination.flag is None or not all(each.complete for each in sharing):
             return
         try:
-            if isinstance(destination, LocalDestination):
-                await touch_file(destination.flag)
-                target = str(destination.flag)
-            else:
-                target = uri(destination.bucket, destination.flag)
-                await touch_object(
-                    _way(course),
-                    destination.bucket,
-                    destination.flag,
-                    bucket_owner_full_control=destination.bucket_owner_full_control,
-                )
+            target = await _write_flag(course)
         except HaulError as error:
             course.failures.append(Failure.of(str(destination.flag), error))
             self._tell(Failed(str(destination.flag), course.name, error))
@@ -285,26 +356,37 @@ class Fanout:
         self._tell(Flagged(target, course.name))
 
 
-def _way(course: _Course) -> Service:
-    if course.s3 is None:
-        raise AssertionError(f"{course.name} is not in S3")
-    return course.s3
+def _through_here(errands: Sequence[_Errand]) -> Iterator[_Errand]:
+    """The errands, and destinations, whose bytes pass through this process."""
+    for source, courses in errands:
+        chosen = courses
+        if any(each.server_side for each in courses):
+            chosen = [each for each in courses if not each.server_side]
+        if chosen:
+            yield source, chosen
 
 
-def _writer(course: _Course, source: Source) -> Writer:
+def _is_small(errand: _Errand) -> bool:
+    source, _ = errand
+    return isinstance(source, S3Object | LocalFile) and source.size <= PART_SIZE
+
+
+def _is_large(errand: _Errand) -> bool:
+    return not _is_small(errand)
+
+
+async def _write_flag(course: Course) -> str:
+    """Write a destination's flag: its name."""
     destination = course.destination
-    if isinstance(destination, LocalDestination):
-        return FileWriter(destination.path(source.name), destination.mode)
-    return ObjectWriter(
-        _way(course),
-        destination.bucket,
-        destination.key(source.name),
-        bucket_owner_full_control=destination.bucket_owner_full_control,
-    )
-
-
-def _is_final(error: HaulError) -> bool:
-    """True if the next object would fail in the same way, after as many retries."""
-    if isinstance(error, EndpointError):
-        return error.code == "EndpointConnectionError"
-    return isinstance(error, BucketNotFoundError | CredentialsError)
+    if destination.flag is None:
+        raise AssertionError
+    if isinstance(destination, Destination):
+        await touch_object(
+            course.way,
+            destination.bucket,
+            destination.flag,
+            bucket_owner_full_control=destination.bucket_owner_full_control,
+        )
+        return uri(destination.bucket, destination.flag)
+    await touch_file(destination.flag)
+    return str(destination.flag)

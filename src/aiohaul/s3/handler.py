@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
+from pathlib import Path
 
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
@@ -13,10 +14,19 @@ from aiohaul.errors import TransferError
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.report import ActionReport, DestinationReport, TransferReport
 from aiohaul.s3 import objects as verbs
-from aiohaul.s3.actions import act_on_objects
+from aiohaul.s3.actions import act_on_objects, objects_left
 from aiohaul.s3.fanout import Fanout
+from aiohaul.s3.journal import Journal
 from aiohaul.s3.objects import S3Object, uri
-from aiohaul.s3.plan import Action, AnyDestination, Source, checked_directory
+from aiohaul.s3.parts import LIMITS, Limits
+from aiohaul.s3.plan import (
+    Action,
+    AnyDestination,
+    Destination,
+    Source,
+    checked_directory,
+    identity,
+)
 from aiohaul.s3.selection import Conditions, list_prefix, matching
 from aiohaul.s3.tail import Tail
 from aiohaul.s3.watch import wait_until_found
@@ -165,26 +175,53 @@ class S3Handler:
         destinations: Sequence[AnyDestination],
         *,
         on_progress: OnProgress | None = None,
+        memory: int = LIMITS.memory,
+        reread: bool = False,
+        journal: Path | None = None,
     ) -> TransferReport:
-        """Copy objects and local files to many destinations at once.
+        """Copy objects, local files and streams to many destinations at once.
 
         S3 copies by itself where one identity and one endpoint reach both sides; otherwise each
-        source is read once and written to all destinations. Every copy is verified. A flag is
-        written once everything of its destination is there.
+        source is read once, in parts, and every part is written to all destinations. Every copy
+        is verified. A flag is written once everything of its destination is there.
 
-        AWS: CopyObject; else GetObject, and PutObject or a multipart upload.
+        AWS: CopyObject, or UploadPartCopy beyond 5 GiB; else GetObject, and PutObject or a
+        multipart upload.
 
         Args:
-            sources: what :meth:`list`, :meth:`find` or :meth:`wait_for` returned, or local files.
+            sources: what :meth:`list`, :meth:`find` or :meth:`wait_for` returned, local files, or
+                streams.
             destinations: where to.
             on_progress: told of every object.
+            memory: bytes that may be between sources and destinations at once, or one part where
+                that is larger: beyond 600 GiB a part is a 10,000th of an object.
+            reread: read every copy back, and compare it with its source byte by byte.
+            journal: a file to write down what is done, so that a run which was interrupted (or
+                failed) can be started again and copies only what is missing. It is made if it is
+                not there, and may serve many transfers.
 
         Raises:
             CollisionError: two writes would meet; nothing was copied.
             PlanError: a name cannot be taken by a destination; nothing was copied.
+            JournalBusyError: the same copies are under way elsewhere.
+            JournalError: the journal cannot be used.
             TransferError: something is not where it should be; carries the report.
         """
-        reports = await self.copy_all(sources, destinations, on_progress=on_progress)
+        async with AsyncExitStack() as stack:
+            kept = None
+            if journal is not None:
+                identity = await self._identity(destinations)
+                kept = await stack.enter_async_context(Journal(journal, identity))
+            reports = await self.copy_all(
+                sources,
+                destinations,
+                on_progress=on_progress,
+                limits=Limits(memory=memory),
+                reread=reread,
+                journal=kept,
+            )
+            if kept is not None and all(each.ok for each in reports):
+                await kept.done()
         report = TransferReport(
             found=len(sources),
             size=sum(source.size for source in sources),
@@ -202,6 +239,9 @@ class S3Handler:
         *,
         action: Action | None = None,
         on_progress: OnProgress | None = None,
+        limits: Limits = LIMITS,
+        reread: bool = False,
+        journal: Journal | None = None,
     ) -> tuple[DestinationReport, ...]:
         """Like :meth:`copy`, but failures are in the reports and not raised.
 
@@ -210,13 +250,43 @@ class S3Handler:
             destinations: where to.
             action: what will be done to the sources afterwards; checked, not done.
             on_progress: told of every object.
+            limits: memory and sizes.
+            reread: compare every copy with its source.
+            journal: what is done is written there, and taken up from there.
 
         Raises:
             CollisionError: two writes would meet; nothing was copied.
             PlanError: a name cannot be taken by a destination; nothing was copied.
         """
-        fanout = Fanout(self._clients, self._settings, on_progress or ignore)
+        fanout = Fanout(
+            self._clients,
+            self._settings,
+            on_progress or ignore,
+            limits=limits,
+            reread=reread,
+            journal=journal,
+        )
         return await fanout.copy(sources, destinations, action)
+
+    async def _identity(self, destinations: Sequence[AnyDestination]) -> str:
+        """What tells copies to these destinations from others, in a journal."""
+        ends = [
+            (await self._clients.service("s3", each.settings)).endpoint
+            if isinstance(each, Destination)
+            else ""
+            for each in destinations
+        ]
+        return identity(zip(destinations, ends, strict=True))
+
+    async def left_of(self, objects: Sequence[S3Object]) -> Objects:
+        """Those of these objects of one bucket that are still there in this version.
+
+        AWS: ListObjectsV2.
+
+        Raises:
+            ServiceError: or one of its kinds.
+        """
+        return await objects_left(await self._s3(), objects)
 
     async def act(
         self,

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from aiohaul.errors import LocalFileError
+from aiohaul.errors import LocalFileError, LocalFileExistsError
 
 #: The names of files that are being written.
 _PARTIAL = re.compile(r"\.aiohaul-[0-9a-f]{16}\.part")
@@ -48,6 +49,11 @@ class LocalFile:
     def uri(self) -> str:
         """The path, as errors and reports name it."""
         return str(self.path)
+
+    @property
+    def written(self) -> str:
+        """The version as a text."""
+        return "-".join(map(str, self.version))
 
 
 async def list_files(directory: str, pattern: re.Pattern[str]) -> list[LocalFile]:
@@ -104,6 +110,35 @@ def _look_at(paths: list[Path]) -> list[LocalFile]:
     return files
 
 
+async def find_file(path: Path) -> LocalFile | None:
+    """The file at a path, or None.
+
+    Raises:
+        LocalFileError: it cannot be looked at.
+    """
+    try:
+        return (await look_at([path]))[0]
+    except LocalFileError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
+
+
+async def remove_partial(path: str) -> None:
+    """Remove what an interrupted run left under a name of its own; other names are left alone.
+
+    Raises:
+        LocalFileError: it cannot be removed.
+    """
+    if _PARTIAL.fullmatch(os.path.basename(path)):  # noqa: PTH119  # a name, no look at the disk
+        await to_thread.run_sync(_remove, path)
+
+
+def _remove(path: str) -> None:
+    with _explained("removing", path), suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108  # as it was written down
+
+
 async def read_part(file: LocalFile, start: int, size: int) -> bytes:
     """Read ``size`` bytes of the version of the file that was listed.
 
@@ -153,63 +188,109 @@ class PartialFile:
     Args:
         target: the path that it gets at the end, replacing what is there.
         mode: its permission bits then; None leaves them to the umask.
+        overwrite: replace what is there.
     """
 
-    def __init__(self, target: Path, mode: int | None = None) -> None:
+    def __init__(self, target: Path, mode: int | None = None, *, overwrite: bool = True) -> None:
         self.target = target
+        self.partial = target.parent / f".aiohaul-{secrets.token_hex(8)}.part"
         self._mode = mode
-        self._partial = target.parent / f".aiohaul-{secrets.token_hex(8)}.part"
+        self._overwrite = overwrite
         self._descriptor: int | None = None
+        self._opening = threading.Lock()
 
-    async def write(self, data: bytes) -> None:
-        """Append to it.
+    async def open(self) -> None:
+        """Make it, empty and private.
+
+        Raises:
+            LocalFileError: the directory is not writable or gone.
+        """
+        await to_thread.run_sync(self._write, b"", 0)
+
+    async def put(self, data: bytes) -> str:
+        """Write all of it, and commit it.
+
+        Returns:
+            What tells this version of the file from others.
+
+        Raises:
+            LocalFileError: as for :meth:`write` and :meth:`commit`.
+        """
+        return await to_thread.run_sync(self._put, data)
+
+    def _put(self, data: bytes) -> str:
+        self._write(data, 0)
+        return self._commit(len(data))
+
+    async def write(self, data: bytes, start: int) -> None:
+        """Write bytes at a place; in any order, and from many tasks.
 
         Raises:
             LocalFileError: the disk is full, or the directory is not writable or gone.
         """
-        await to_thread.run_sync(self._write, data)
+        await to_thread.run_sync(self._write, data, start)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, start: int) -> None:
         with _explained("writing", self.target):
             descriptor = self._open()
             left = memoryview(data)
             while left:
-                left = left[os.write(descriptor, left) :]
+                written = os.pwrite(descriptor, left, start)
+                left, start = left[written:], start + written
 
     def _open(self) -> int:
-        if self._descriptor is None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor = os.open(self._partial, flags, 0o666)
-            if self._mode is None:
-                self._mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
-            os.fchmod(self._descriptor, 0o600)
-        return self._descriptor
+        with self._opening:
+            if self._descriptor is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                self._descriptor = os.open(self.partial, flags, 0o666)
+                if self._mode is None:
+                    self._mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
+                os.fchmod(self._descriptor, 0o600)
+            return self._descriptor
 
-    async def commit(self, size: int) -> None:
+    async def commit(self, size: int) -> str:
         """Bring it to the disk, then give it its name, in one step.
 
         Args:
             size: bytes that it must have.
 
+        Returns:
+            What tells this version of the file from others.
+
         Raises:
+            LocalFileExistsError: there is a file, and it is not to be overwritten.
             LocalFileError: it cannot be written or renamed, or is not what was written.
         """
-        await to_thread.run_sync(self._commit, size)
+        return await to_thread.run_sync(self._commit, size)
 
-    def _commit(self, size: int) -> None:
+    def _commit(self, size: int) -> str:
         with _explained("writing", self.target):
             descriptor = self._open()
             os.fchmod(descriptor, self._mode or 0)
             os.fsync(descriptor)
-            written, named = os.fstat(descriptor), self._partial.stat()
+            written, named = os.fstat(descriptor), self.partial.stat()
             if written.st_size != size or written.st_ino != named.st_ino:
                 raise LocalFileError(
                     f"writing {self.target} failed: something else wrote or replaced"
-                    f" {self._partial.name} meanwhile. Run again"
+                    f" {self.partial.name} meanwhile. Run again"
                 )
-            self._partial.replace(self.target)
+            self._name()
             sync_directory(self.target.parent)
             self._close()
+            return _look(self.target).written
+
+    def _name(self) -> None:
+        """Give it its name."""
+        if self._overwrite:
+            self.partial.replace(self.target)
+            return
+        try:
+            os.link(self.partial, self.target)  # fails if there is one, in one step
+        except FileExistsError as error:
+            raise LocalFileExistsError(
+                f"{self.target} is there already, and is not to be overwritten"
+            ) from error
+        self.partial.unlink()
 
     def _close(self) -> None:
         if self._descriptor is not None:
@@ -221,9 +302,9 @@ class PartialFile:
         await to_thread.run_sync(self._discard)
 
     def _discard(self) -> None:
-        with _explained("removing", self._partial):
+        with _explained("removing", self.partial):
             self._close()
-            self._partial.unlink(missing_ok=True)
+            self.partial.unlink(missing_ok=True)
 
 
 async def touch_file(path: Path) -> None:
@@ -280,10 +361,12 @@ def _move_file(file: LocalFile, target: Path) -> None:
 
 def _copy_file(file: LocalFile, target: Path) -> None:
     partial = PartialFile(target, stat.S_IMODE(file.path.stat().st_mode))
+    at = 0
     try:
         with file.path.open("rb") as opened:
             while data := opened.read(_CHUNK):
-                partial._write(data)  # noqa: SLF001  # all of it in one thread
+                partial._write(data, at)  # noqa: SLF001  # all of it in one thread
+                at += len(data)
         partial._commit(file.size)  # noqa: SLF001  # as above
     finally:
         partial._discard()  # noqa: SLF001  # as above

@@ -13,12 +13,13 @@ import anyio
 from aiohaul.aws.errors import service_error, translated
 from aiohaul.aws.retry import ATTEMPTS, pause_before
 from aiohaul.aws.service import Service
-from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError
+from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError, VerificationError
 
 #: Keys that one DeleteObjects takes; more is MalformedXML.
 DELETE_BATCH = 1000
 T = TypeVar("T")
 
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _ACL = "bucket-owner-full-control"
 #: Characters that XML 1.0 cannot carry, not even escaped.
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -73,6 +74,11 @@ def quoted(etag: str) -> str:
 def unquoted(etag: str) -> str:
     """An ETag as S3Object holds it."""
     return etag.strip('"')
+
+
+def is_md5(etag: str) -> bool:
+    """True if an ETag may be the MD5 of the bytes; those of multipart uploads are not."""
+    return _MD5.fullmatch(etag) is not None
 
 
 async def list_objects(
@@ -136,6 +142,34 @@ async def head_object(s3: Service, bucket: str, key: str) -> S3Object:
             etag=unquoted(answer["ETag"]),
             last_modified=answer["LastModified"].astimezone(UTC),
             storage_class=answer.get("StorageClass", "STANDARD"),
+        )
+
+
+async def find_object(s3: Service, bucket: str, key: str) -> dict[str, Any] | None:
+    """What HeadObject tells of an object, its checksum too; None if there is none.
+
+    Raises:
+        ServiceError: or one of its kinds.
+    """
+    try:
+        return await s3.call(
+            "head_object", uri(bucket, key), Bucket=bucket, Key=key, ChecksumMode="ENABLED"
+        )
+    except ObjectNotFoundError:
+        return None
+
+
+async def verify_size(s3: Service, bucket: str, key: str, size: int) -> None:
+    """Make sure that an object has so many bytes (HeadObject).
+
+    Raises:
+        VerificationError: it has not.
+        ServiceError: or one of its kinds.
+    """
+    written = await head_object(s3, bucket, key)
+    if written.size != size:
+        raise VerificationError(
+            f"{uri(bucket, key)} has {written.size} bytes where {size} were sent. Run again"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,25 +11,22 @@ from pathlib import Path
 from typing import Literal
 
 from aiohaul.errors import CollisionError, PlanError
+from aiohaul.s3.journal import Place
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object, uri
+from aiohaul.s3.stream import Stream
 from aiohaul.settings import Settings
 
-MIB = 1024 * 1024
-#: S3's limits: bytes of a key, bytes of one CopyObject, parts of an upload.
+#: Bytes of a key.
 MAX_KEY = 1024
-MAX_COPY = 5 * 1024 * MIB
-MAX_PARTS = 10_000
-#: Bytes of a part, and of the largest object that goes as one PUT, where sizes allow it.
-PART_SIZE = 8 * MIB
 _NO_NAMES = frozenset({"", ".", ".."})
 #: How many collisions an error names.
 _NAMED = 5
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-Source = S3Object | LocalFile
-#: What two writes to one place have in common: endpoint, bucket and key, or "", directory and name.
-Place = tuple[str, str, str]
+#: What a definition can name, and what an application can hand in as well.
+Listed = S3Object | LocalFile
+Source = Listed | Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +57,7 @@ class Destination:
         flag: key of an empty object, written once every object is there and verified.
         transfer_type: ``push`` lets S3 copy by itself where it can; ``proxy`` never does.
         bucket_owner_full_control: gives every written object the ACL of that name.
+        overwrite: False fails for an object whose key is taken.
         settings: who and where; None is the Session's.
 
     Raises:
@@ -71,6 +70,7 @@ class Destination:
     flag: str | None = None
     transfer_type: Literal["push", "proxy"] = "push"
     bucket_owner_full_control: bool = True
+    overwrite: bool = True
     settings: Settings | None = None
 
     @property
@@ -102,6 +102,7 @@ class LocalDestination:
         rename: the new names; None keeps the old ones.
         flag: path of an empty file, written once every object is there and verified.
         mode: permission bits of the files; None leaves them to the umask.
+        overwrite: False fails for a file whose name is taken.
     """
 
     directory: Path
@@ -109,6 +110,7 @@ class LocalDestination:
     rename: Rename | None = None
     flag: Path | None = None
     mode: int | None = None
+    overwrite: bool = True
 
     @property
     def uri(self) -> str:
@@ -167,7 +169,7 @@ def check(
             overwritten before, or deleted after, it was copied onto itself.
         PlanError: a name is not one that the destination can take.
     """
-    where = _Places(source_endpoint)
+    where = Places(source_endpoint)
     held = {where.of_source(source): source.uri for source in sources}
     owners: dict[Place, str] = {}
     problems: list[str] = []
@@ -184,7 +186,7 @@ def check(
         )
 
 
-class _Places:
+class Places:
     """Where everything is and goes, two names of one place being one."""
 
     def __init__(self, source_endpoint: str) -> None:
@@ -192,11 +194,19 @@ class _Places:
         self._directories: dict[Path, str] = {}
 
     def of_source(self, source: Source) -> Place:
+        """The place of a source."""
         if isinstance(source, LocalFile):
             return self.of_file(source.path)
+        if isinstance(source, Stream):
+            return ("stream", "", source.name)
         return (self._endpoint, source.bucket, source.key)
 
     def of_copy(self, source: Source, destination: AnyDestination, endpoint: str) -> Place:
+        """The place of a source's copy at a destination.
+
+        Raises:
+            PlanError: its name is not one that the destination can take.
+        """
         if isinstance(destination, Destination):
             return (endpoint, destination.bucket, checked_key(destination.key(source.name)))
         path = destination.path(source.name)
@@ -208,6 +218,7 @@ class _Places:
         return self.of_file(path)
 
     def of_flag(self, destination: AnyDestination, endpoint: str) -> Place | None:
+        """The place of a destination's flag; None if it has none."""
         if destination.flag is None:
             return None
         if isinstance(destination, LocalDestination):
@@ -215,17 +226,16 @@ class _Places:
         return (endpoint, destination.bucket, checked_key(destination.flag))
 
     def of_moved(self, source: Source, action: Action) -> Place:
+        """Where a source goes by a move or rename."""
         key = action.key(source.name)
         if isinstance(source, LocalFile):
             return self.of_file(Path(key))
-        if source.size > MAX_COPY:
-            raise PlanError(
-                f"nothing was copied: {source.uri} is larger than the 5 GiB that CopyObject takes,"
-                f" so the {action.kind} cannot be done"
-            )
+        if isinstance(source, Stream):
+            raise PlanError(f"nothing was copied: {source.uri} cannot be moved")
         return (self._endpoint, action.bucket or source.bucket, checked_key(key))
 
     def of_file(self, path: Path) -> Place:
+        """The place of a file."""
         directory = path.parent
         if directory not in self._directories:
             try:
@@ -236,17 +246,37 @@ class _Places:
         return ("", self._directories[directory], path.name)
 
 
+def version(source: Source) -> str:
+    """What tells a version of a source from others."""
+    match source:
+        case S3Object():
+            return f"{source.etag} {source.size} {source.last_modified:%Y-%m-%dT%H:%M:%S}"
+        case LocalFile():
+            return source.written
+        case Stream():
+            return ""
+
+
+def identity(destinations: Iterable[tuple[AnyDestination, str]]) -> str:
+    """What tells the copies to these destinations, each with its endpoint, from others."""
+    parts = []
+    for each, endpoint in destinations:
+        rename = each.rename and (each.rename.pattern.pattern, each.rename.sub)
+        parts.append([endpoint, each.uri, rename])
+    return json.dumps(["copy", *sorted(parts, key=str)])
+
+
 def flag_place(destination: AnyDestination, endpoint: str) -> Place | None:
     """The place of a destination's flag, or None if it has none.
 
     Raises:
         PlanError: the flag has a name that no key can have.
     """
-    return _Places("").of_flag(destination, endpoint)
+    return Places("").of_flag(destination, endpoint)
 
 
 def _writes(
-    where: _Places,
+    where: Places,
     sources: Sequence[Source],
     destinations: Iterable[tuple[AnyDestination, str]],
     action: Action | None,
@@ -296,15 +326,3 @@ def checked_directory(directory: str) -> str:
             f"{directory!r} is not a directory of a bucket: leave out the '/' at its start and end"
         )
     return directory
-
-
-def part_size(size: int) -> int:
-    """Bytes of each part (but the last) in which an object of ``size`` bytes is moved."""
-    least = -(-size // MAX_PARTS)
-    return max(PART_SIZE, -(-least // MIB) * MIB)
-
-
-def parts(size: int) -> list[tuple[int, int]]:
-    """The parts of an object, each as its start and its number of bytes; at least one."""
-    step = part_size(size)
-    return [(start, min(step, size - start)) for start in range(0, size, step)] or [(0, 0)]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.report import Report
+from aiohaul.s3.journal import Journal
 from aiohaul.session import Session
 from aiohaul.tasks.definition import Transfer, parse
 from aiohaul.tasks.execution import run_execution
+from aiohaul.tasks.resume import identity
 from aiohaul.tasks.transfer import run_transfer
 
 
@@ -19,6 +22,7 @@ async def run(
     *,
     session: Session | None = None,
     on_progress: OnProgress | None = None,
+    journal: Path | None = None,
 ) -> Report:
     """Carry out a task definition.
 
@@ -30,6 +34,9 @@ async def run(
         definition: a transfer or an execution, as Open Task Framework writes them.
         session: whose connections to use; None makes a Session for this one task.
         on_progress: told of everything that happens; called on the event loop.
+        journal: a file in which a transfer writes down what it has done. The same definition run
+            again with it, after a crash, a kill, a cancellation or a failure, copies only what is
+            missing. It may serve many definitions.
 
     Returns:
         What was done.
@@ -37,6 +44,8 @@ async def run(
     Raises:
         DefinitionError: the definition is wrong; no request was made.
         NothingFoundError: nothing matched; of a watch, WatchTimeoutError.
+        JournalBusyError: the same definition is being run elsewhere with this journal.
+        JournalError: the journal cannot be used.
         PlanError: two writes would collide, or a name cannot be taken; nothing was copied.
         TransferError: something is not where it should be; carries the report.
         FunctionError: a Lambda function ran and failed.
@@ -50,7 +59,10 @@ async def run(
         if session is None:
             session = await stack.enter_async_context(Session())
         if isinstance(task, Transfer):
-            return await run_transfer(task, session, on_progress or ignore)
+            opened = None
+            if journal is not None:
+                opened = await stack.enter_async_context(Journal(journal, identity(definition)))
+            return await run_transfer(task, session, on_progress or ignore, opened)
         return await run_execution(task, session)
 
 

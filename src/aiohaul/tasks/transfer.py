@@ -14,22 +14,26 @@ from aiohaul.progress import OnProgress
 from aiohaul.report import TransferReport
 from aiohaul.s3.actions import act_on_files
 from aiohaul.s3.handler import S3Handler, summary
+from aiohaul.s3.journal import Journal
 from aiohaul.s3.local import LocalFile, list_files
 from aiohaul.s3.objects import S3Object, uri
-from aiohaul.s3.plan import Source
+from aiohaul.s3.plan import Listed
 from aiohaul.s3.selection import Conditions
 from aiohaul.s3.watch import wait_until_found
 from aiohaul.session import Session
 from aiohaul.tasks.definition import Transfer, TransferSource
+from aiohaul.tasks.resume import finish_action, noted
 
 
 async def run_transfer(
-    transfer: Transfer, session: Session, on_progress: OnProgress
+    transfer: Transfer, session: Session, on_progress: OnProgress, journal: Journal | None = None
 ) -> TransferReport:
     """Carry out a transfer.
 
     The post-copy action is done only if every destination has everything: a transfer that
     failed in part leaves every source where it is, so that it can be run again.
+
+    With a journal, what a run that was interrupted left to do is done first.
 
     Raises:
         NothingFoundError: nothing matched, and that is an error; of a watch, WatchTimeoutError.
@@ -40,36 +44,51 @@ async def run_transfer(
     start = anyio.current_time()
     source = transfer.source
     s3 = session.s3(source.settings)
+    finished = None
+    if journal is not None:
+        finished = await finish_action(source, s3, journal, on_progress)
+        if finished is not None and not finished.ok:
+            raise TransferError(summary(finished), finished)
     try:
         found = await _settle(source, s3, on_progress)
     except NothingFoundError:
-        if source.nothing_is_an_error:
+        if finished is None and source.nothing_is_an_error:
             raise
-        return TransferReport(found=0, size=0, seconds=_since(start))
-    report = TransferReport(found=len(found), size=sum(each.size for each in found))
-    if source.watch is None or not source.watch.only:
-        report = await _haul(transfer, s3, found, report, on_progress)
+        empty = finished or TransferReport(found=0, size=0)
+        return replace(empty, seconds=_since(start))
+    if source.watch is not None and source.watch.only:
+        report = _found(found)
+    else:
+        report = await _haul(transfer, s3, found, on_progress, journal)
     report = replace(report, seconds=_since(start))
     if not report.ok:
         raise TransferError(summary(report), report)
+    if journal is not None:
+        await journal.done()
     return report
 
 
 async def _haul(
     transfer: Transfer,
     s3: S3Handler,
-    found: Sequence[Source],
-    report: TransferReport,
+    found: Sequence[Listed],
     on_progress: OnProgress,
+    journal: Journal | None,
 ) -> TransferReport:
     """Copy what was found, and then do the post-copy action."""
     source = transfer.source
     reports = await s3.copy_all(
-        found, transfer.destinations, action=source.action, on_progress=on_progress
+        found,
+        transfer.destinations,
+        action=source.action,
+        on_progress=on_progress,
+        journal=journal,
     )
-    report = replace(report, destinations=reports)
+    report = replace(_found(found), destinations=reports)
     if source.action is None or not report.ok:
         return report
+    if journal is not None:
+        await journal.act(noted(found))
     if source.bucket is None:
         action = await act_on_files(cast("Sequence[LocalFile]", found), source.action, on_progress)
     else:
@@ -82,9 +101,13 @@ async def _haul(
     return replace(report, action=action)
 
 
+def _found(found: Sequence[Listed]) -> TransferReport:
+    return TransferReport(found=len(found), size=sum(each.size for each in found))
+
+
 async def _settle(
     source: TransferSource, s3: S3Handler, on_progress: OnProgress
-) -> Sequence[Source]:
+) -> Sequence[Listed]:
     """Wait where there is a watch, then find what is meant."""
     watch = source.watch
     if watch is not None:
@@ -115,7 +138,7 @@ async def _settle(
 
 async def _find(
     source: TransferSource, s3: S3Handler, conditions: Conditions | None
-) -> list[Source]:
+) -> list[Listed]:
     if source.bucket is not None:
         return list(
             await s3.find(source.bucket, source.directory, source.pattern, conditions=conditions)

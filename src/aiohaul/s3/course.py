@@ -1,0 +1,115 @@
+"""One destination while it is being filled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aiohaul.aws.service import Service
+from aiohaul.errors import (
+    ConflictError,
+    HaulError,
+    ServiceError,
+    VerificationError,
+)
+from aiohaul.report import DestinationReport, Failure
+from aiohaul.s3.gate import Gate
+from aiohaul.s3.journal import Entry
+from aiohaul.s3.plan import AnyDestination, Destination, LocalDestination, Source
+from aiohaul.s3.target import Target
+from aiohaul.s3.writers import FileWriter, ObjectWriter, Writer
+
+
+@dataclass(slots=True, eq=False)
+class Course:
+    """One destination while it is being filled.
+
+    Attributes:
+        destination: where to.
+        s3: the way there; None for this machine.
+        endpoint: what tells the place from the same bucket elsewhere.
+        server_side: S3 copies by itself.
+        left: how many objects are neither there nor failed.
+        gate: what all writes to it pass.
+        objects: how many are there.
+        kept: how many of these an interrupted run had copied.
+        size: their bytes.
+        failures: what is not there.
+        flag: the flag that was written.
+        seconds: until the last object, or failure.
+    """
+
+    destination: AnyDestination
+    s3: Service | None
+    endpoint: str
+    server_side: bool
+    left: int
+    gate: Gate
+    objects: int = 0
+    kept: int = 0
+    size: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    flag: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Its name in events and reports."""
+        return self.destination.uri
+
+    @property
+    def complete(self) -> bool:
+        """True once everything is there."""
+        return not self.left and not self.failures
+
+    @property
+    def way(self) -> Service:
+        """The way there, for one in S3."""
+        if self.s3 is None:
+            raise AssertionError(f"{self.name} is not in S3")
+        return self.s3
+
+    def target(self, source: Source, entry: Entry | None) -> Target:
+        """Where a source lands in a bucket."""
+        destination = self.destination
+        if not isinstance(destination, Destination):
+            raise TypeError(f"{self.name} is not in S3")
+        return Target(
+            s3=self.way,
+            bucket=destination.bucket,
+            key=destination.key(source.name),
+            bucket_owner_full_control=destination.bucket_owner_full_control,
+            overwrite=destination.overwrite,
+            gate=self.gate,
+            entry=entry,
+        )
+
+    def writer(self, source: Source, entry: Entry | None) -> Writer:
+        """What writes a source there."""
+        destination = self.destination
+        if isinstance(destination, LocalDestination):
+            return FileWriter(
+                destination.path(source.name),
+                destination.mode,
+                overwrite=destination.overwrite,
+                entry=entry,
+            )
+        return ObjectWriter(self.target(source, entry))
+
+    def report(self) -> DestinationReport:
+        """What it has."""
+        return DestinationReport(
+            destination=self.name,
+            objects=self.objects,
+            kept=self.kept,
+            size=self.size,
+            failures=tuple(self.failures),
+            flag=self.flag,
+            seconds=round(self.seconds, 3),
+        )
+
+
+def may_pass(error: HaulError) -> bool:
+    """True if another attempt from the source may well succeed."""
+    if isinstance(error, ServiceError):
+        return error.retryable or isinstance(error, ConflictError)
+    return isinstance(error, VerificationError)

@@ -1,0 +1,88 @@
+"""Bytes on their way from one source to many destinations."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+from anyio import to_thread
+
+from aiohaul.s3.checksums import Algorithm
+
+T = TypeVar("T")
+
+#: Up to this many bytes are hashed on the event loop, more of them in a thread.
+_HASH_INLINE = 256 * 1024
+
+
+class Piece:
+    """One part of a source, or all of it. Each of its digests is computed once for everybody.
+
+    Args:
+        number: its place among the parts, from 1.
+        start: where it begins.
+        data: its bytes; never changed.
+    """
+
+    __slots__ = ("_crcs", "_lock", "_md5", "data", "number", "start")
+
+    def __init__(self, number: int, start: int, data: bytes) -> None:
+        self.number = number
+        self.start = start
+        self.data = data
+        self._lock = anyio.Lock()
+        self._md5: bytes | None = None
+        self._crcs: dict[str, int] = {}
+
+    async def md5(self) -> bytes:
+        """Its MD5, which is the ETag of what is written in one request without encryption."""
+        async with self._lock:
+            if self._md5 is None:
+                self._md5 = await computed(_md5, self.data)
+            return self._md5
+
+    async def crc(self, algorithm: Algorithm) -> int:
+        """Its checksum."""
+        async with self._lock:
+            if algorithm.name not in self._crcs:
+                self._crcs[algorithm.name] = await computed(algorithm.of, self.data)
+            return self._crcs[algorithm.name]
+
+
+async def computed(function: Callable[[bytes], T], data: bytes) -> T:
+    """``function(data)``, in a thread if it may take long."""
+    if len(data) <= _HASH_INLINE:
+        return function(data)
+    return await to_thread.run_sync(function, data, abandon_on_cancel=True)
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+class InOrder:
+    """The MD5 of a whole object whose pieces arrive in any order.
+
+    A piece waits until those before it have passed.
+    """
+
+    def __init__(self) -> None:
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._next = 0
+        self._passed = anyio.Condition()
+
+    async def take(self, piece: Piece) -> None:
+        """Add a piece, once everything before it has been added."""
+        async with self._passed:
+            while self._next != piece.start:
+                await self._passed.wait()
+        await computed(self._md5.update, piece.data)
+        async with self._passed:
+            self._next += len(piece.data)
+            self._passed.notify_all()
+
+    def hexdigest(self) -> str:
+        """The MD5 of what has passed, as an ETag has it."""
+        return self._md5.hexdigest()
