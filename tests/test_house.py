@@ -37,7 +37,9 @@ PlanError PreconditionFailedError Rename S3Handler S3Object SSMHandler Secret
 SecretNotFoundError SecretValueError SecretsHandler ServiceError Session SessionError Settings
 SettingsError TaskError TaskFailedError TaskResult TaskStartError TaskTimeoutError
 ThrottledError TouchReport TransferError TransferReport UnreachableError UnsupportedError
-VerificationError WatchTimeoutError Watching run validate
+VerificationError WatchTimeoutError Watching clean run validate
+ConflictError ObjectExistsError LocalFileExistsError JournalError JournalBusyError StreamError
+Stream
 """
 
 

@@ -14,6 +14,7 @@ from aiohaul.errors import (
     BucketNotFoundError,
     ClusterNotFoundError,
     CollisionError,
+    ConflictError,
     CredentialsError,
     DefinitionError,
     DurableExecutionError,
@@ -23,9 +24,13 @@ from aiohaul.errors import (
     FunctionNameError,
     FunctionNotFoundError,
     HaulError,
+    JournalBusyError,
+    JournalError,
     LocalFileError,
+    LocalFileExistsError,
     MissingExtraError,
     NothingFoundError,
+    ObjectExistsError,
     ObjectNotFoundError,
     OutcomeUnknownError,
     ParameterNotFoundError,
@@ -38,6 +43,7 @@ from aiohaul.errors import (
     ServiceError,
     SessionError,
     SettingsError,
+    StreamError,
     TaskError,
     TaskFailedError,
     TaskStartError,
@@ -66,9 +72,10 @@ from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.plan import Action, Destination, LocalDestination, Rename
 from aiohaul.s3.selection import Conditions
+from aiohaul.s3.stream import Stream
 from aiohaul.session import Session
 from aiohaul.settings import Settings
-from aiohaul.tasks.run import run, validate
+from aiohaul.tasks.run import clean, run, validate
 
 __all__ = [
     "AccessDeniedError",
@@ -79,6 +86,7 @@ __all__ = [
     "ClusterNotFoundError",
     "CollisionError",
     "Conditions",
+    "ConflictError",
     "Copied",
     "CredentialsError",
     "DefinitionError",
@@ -101,13 +109,17 @@ __all__ = [
     "HaulError",
     "Invocation",
     "InvocationReport",
+    "JournalBusyError",
+    "JournalError",
     "LambdaHandler",
     "LocalDestination",
     "LocalFile",
     "LocalFileError",
+    "LocalFileExistsError",
     "LogLine",
     "MissingExtraError",
     "NothingFoundError",
+    "ObjectExistsError",
     "ObjectNotFoundError",
     "OutcomeUnknownError",
     "Parameter",
@@ -129,6 +141,8 @@ __all__ = [
     "SessionError",
     "Settings",
     "SettingsError",
+    "Stream",
+    "StreamError",
     "TaskError",
     "TaskFailedError",
     "TaskResult",
@@ -143,6 +157,7 @@ __all__ = [
     "VerificationError",
     "WatchTimeoutError",
     "Watching",
+    "clean",
     "run",
     "validate",
 ]

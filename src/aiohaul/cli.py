@@ -1,4 +1,4 @@
-"""The command line: ``aiohaul run``, ``aiohaul validate``, ``aiohaul demo``.
+"""The command line: ``aiohaul run``, ``clean``, ``validate`` and ``demo``.
 
 Exit codes: 0 done, 1 failed, 2 a definition (or the command line) is wrong, 130 or 143 cancelled.
 """
@@ -19,7 +19,7 @@ from typing import Any
 from aiohaul.display import Bars, Display, Lines, best_display, closing_table
 from aiohaul.errors import DefinitionError, HaulError, LocalFileError, TransferError
 from aiohaul.report import Report
-from aiohaul.tasks.run import run, validate
+from aiohaul.tasks.run import clean, run, validate
 
 FAILED = 1
 WRONG = 2
@@ -60,6 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--quiet", action="store_true", help="show errors only")
     command.set_defaults(command=_run)
+
+    command = commands.add_parser(
+        "clean", help="abort the uploads that interrupted runs of a transfer left"
+    )
+    command.add_argument("file", type=Path, help="a JSON file")
+    command.add_argument("--journal", type=Path, required=True, help="the file that they wrote")
+    command.add_argument("--list", action="store_true", help="only say what was left")
+    command.set_defaults(command=_clean)
 
     command = commands.add_parser("validate", help="check task definitions without any request")
     command.add_argument("file", type=Path, nargs="+", help="a JSON file")
@@ -104,6 +112,20 @@ def _run(chosen: argparse.Namespace) -> int:
     if not chosen.quiet:
         sys.stdout.write(f"{closing_table(report)}\n")
     _write_report(chosen.report, report.as_dict())
+    return 0
+
+
+def _clean(chosen: argparse.Namespace) -> int:
+    if not chosen.journal.exists():
+        return _fail(f"there is no journal {chosen.journal}", FAILED)
+    try:
+        definition = _read(chosen.file)
+        validate(definition)
+    except DefinitionError as error:
+        return _fail(f"{chosen.file}: {error}", WRONG)
+    left = asyncio.run(clean(definition, journal=chosen.journal, abort=not chosen.list))
+    for name in left:
+        sys.stdout.write(f"{name}: {'left open' if chosen.list else 'cleaned'}\n")
     return 0
 
 

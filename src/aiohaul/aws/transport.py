@@ -15,7 +15,11 @@ class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no typ
     """
 
     async def _get_session(self, proxy_url: str | None) -> Any:
-        return _Direct(await super()._get_session(proxy_url))
+        session = await super()._get_session(proxy_url)
+        # Nor is anything sent again behind our back: how often it was sent decides what an answer
+        # means ("there is one already" may be our own write).
+        session._retry_connection = False  # noqa: SLF001  # aiohttp has no public word for it
+        return _Direct(session)
 
 
 class _Direct:

@@ -16,7 +16,7 @@ from aiohaul.report import DestinationReport, Failure
 from aiohaul.s3 import plan, tee
 from aiohaul.s3.course import Course, may_pass
 from aiohaul.s3.gate import Gate
-from aiohaul.s3.journal import Entry, Journal, Place
+from aiohaul.s3.journal import Entry, Journal, Opened, Place
 from aiohaul.s3.local import LocalFile, check_directory, touch_file
 from aiohaul.s3.objects import S3Object, touch_object, uri
 from aiohaul.s3.parts import LIMITS, PART_SIZE, Limits
@@ -120,6 +120,26 @@ class Fanout:
             self._give_another_chance()
             await self._pass(again)
         return tuple(course.report() for course in self._courses)
+
+    async def clean(self, destinations: Sequence[AnyDestination]) -> list[Opened]:
+        """Abort the uploads, and remove the partial files, that an interrupted run left.
+
+        Returns:
+            What was left.
+
+        Raises:
+            ServiceError: an upload cannot be aborted.
+            LocalFileError: a partial file cannot be removed.
+        """
+        if self._journal is None:
+            raise AssertionError("nothing is known without a journal")
+        await self._set_course([], destinations)
+        resumed = Resumed(self._journal, self._courses, self._places)
+        left = list(self._journal.opened.values())
+        for each in left:
+            await resumed.close(each)
+        await self._journal.flush()
+        return left
 
     async def _set_course(
         self, sources: Sequence[Source], destinations: Sequence[AnyDestination]
@@ -297,7 +317,7 @@ class Fanout:
 
     async def _check_reread(self, source: Source, course: Course, outcome: tee.Outcome) -> None:
         if self._reread and isinstance(outcome, str):
-            await check_same(self._reader(source), course, source, outcome)
+            await check_same(self._reader(source), course, source)
 
     async def _settle(
         self, course: Course, source: Source, entry: Entry | None, outcome: tee.Outcome

@@ -16,7 +16,7 @@ from aiohaul.report import ActionReport, DestinationReport, TransferReport
 from aiohaul.s3 import objects as verbs
 from aiohaul.s3.actions import act_on_objects, objects_left
 from aiohaul.s3.fanout import Fanout
-from aiohaul.s3.journal import Journal
+from aiohaul.s3.journal import Journal, Opened
 from aiohaul.s3.objects import S3Object, uri
 from aiohaul.s3.parts import LIMITS, Limits
 from aiohaul.s3.plan import (
@@ -267,6 +267,28 @@ class S3Handler:
             journal=journal,
         )
         return await fanout.copy(sources, destinations, action)
+
+    async def clean(
+        self, destinations: Sequence[AnyDestination], journal: Journal
+    ) -> Sequence[Opened]:
+        """Abort the uploads, and remove the partial files, that interrupted copies left.
+
+        AWS: AbortMultipartUpload; ListMultipartUploads and ListParts where a process was killed
+        before it knew the id of its upload.
+
+        Args:
+            destinations: of the copies.
+            journal: of the copies.
+
+        Returns:
+            What was left.
+
+        Raises:
+            ServiceError: an upload cannot be aborted.
+            LocalFileError: a partial file cannot be removed.
+        """
+        fanout = Fanout(self._clients, self._settings, ignore, journal=journal)
+        return await fanout.clean(destinations)
 
     async def _identity(self, destinations: Sequence[AnyDestination]) -> str:
         """What tells copies to these destinations from others, in a journal."""

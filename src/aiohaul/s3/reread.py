@@ -12,7 +12,7 @@ from aiohaul.s3.plan import LocalDestination, Source
 from aiohaul.s3.readers import FileReader, ObjectReader, Reader
 
 
-async def check_same(reader: Reader, course: Course, source: Source, written: str) -> None:
+async def check_same(reader: Reader, course: Course, source: Source) -> None:
     """Compare a source with its copy.
 
     AWS: HeadObject and GetObject of the copy, GetObject of the source.
@@ -21,16 +21,15 @@ async def check_same(reader: Reader, course: Course, source: Source, written: st
         reader: reads the source once more.
         course: the destination.
         source: what was copied.
-        written: the version of the copy.
 
     Raises:
-        VerificationError: they differ, or the copy is another version by now.
+        VerificationError: they differ.
         PlanError: the source cannot be read again.
         HaulError: one of them cannot be read.
     """
     if not reader.again:
         raise PlanError(f"{source.uri} cannot be compared with its copy: it is read only once")
-    copy = await _reader_of_copy(course, source, written)
+    copy = await _reader_of_copy(course, source)
     for number in itertools.count(1):
         part, other = reader.part(number), copy.part(number)
         if part is None and other is None:
@@ -40,12 +39,10 @@ async def check_same(reader: Reader, course: Course, source: Source, written: st
             raise VerificationError(f"{target} is not what {source.uri} is. Run again")
 
 
-async def _reader_of_copy(course: Course, source: Source, written: str) -> Reader:
+async def _reader_of_copy(course: Course, source: Source) -> Reader:
     destination = course.destination
     if isinstance(destination, LocalDestination):
         (file,) = await look_at([destination.path(source.name)])
         return FileReader(file)
     copy = await head_object(course.way, destination.bucket, destination.key(source.name))
-    if copy.etag != written:
-        raise VerificationError(f"{copy.uri} was overwritten after it was copied. Run again")
     return ObjectReader(course.way, copy)

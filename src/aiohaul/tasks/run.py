@@ -7,9 +7,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from aiohaul.errors import DefinitionError
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.report import Report
-from aiohaul.s3.journal import Journal
+from aiohaul.s3.journal import Journal, Place
+from aiohaul.s3.objects import uri
 from aiohaul.session import Session
 from aiohaul.tasks.definition import Transfer, parse
 from aiohaul.tasks.execution import run_execution
@@ -77,3 +79,50 @@ def validate(definition: Mapping[str, Any]) -> None:
         UnsupportedError: it is right, but for another tool to run.
     """
     parse(definition)
+
+
+async def clean(
+    definition: Mapping[str, Any],
+    *,
+    journal: Path,
+    session: Session | None = None,
+    abort: bool = True,
+) -> list[str]:
+    """Abort the uploads, and remove the partial files, that interrupted runs of a transfer left.
+
+    Only what the journal knows is touched, and nothing of a run that is under way.
+
+    AWS: AbortMultipartUpload, ListMultipartUploads, ListParts.
+
+    Args:
+        definition: the transfer.
+        journal: the file that its runs wrote.
+        session: whose connections to use; None makes a Session for this.
+        abort: False only looks into the journal.
+
+    Returns:
+        What was left: the keys, and the names of files, that were being written.
+
+    Raises:
+        DefinitionError: the definition is wrong, or no transfer.
+        JournalBusyError: the transfer is under way.
+        JournalError: the journal cannot be used.
+        ServiceError: an upload cannot be aborted.
+        LocalFileError: a partial file cannot be removed.
+    """
+    task = parse(definition)
+    if not isinstance(task, Transfer):
+        raise DefinitionError("type", "only transfers leave something to clean")
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(Journal(journal, identity(definition)))
+        left = list(opened.opened.values())
+        if left and abort:
+            if session is None:
+                session = await stack.enter_async_context(Session())
+            await session.s3(task.source.settings).clean(task.destinations, opened)
+    return [_name(each.target) for each in left]
+
+
+def _name(place: Place) -> str:
+    endpoint, bucket, key = place
+    return uri(bucket, key) if endpoint else str(Path(bucket, key))

@@ -1,0 +1,226 @@
+"""An S3 endpoint of the tests' own: as strict as AWS, as slow as a test wants.
+
+What is read is made up from its offset; what is written is counted and summed up, not kept: objects
+may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from xml.etree import ElementTree as ET
+
+from aiohttp import web
+
+from aiohaul.s3.checksums import combined_crc32
+
+_BLOCK = bytes(range(251)) * 4177  # a prime number of values: every offset looks different
+
+
+def content(start: int, size: int) -> bytes:
+    """The bytes of every source."""
+    at = start % len(_BLOCK)
+    whole = _BLOCK * ((at + size) // len(_BLOCK) + 1)
+    return whole[at : at + size]
+
+
+@dataclass
+class Written:
+    size: int
+    crc: int
+    etag: str
+    headers: dict[str, str]
+    parts: int = 0
+
+
+@dataclass
+class FakeS3:
+    url: str = ""
+    #: sizes of the objects that can be read, by "/bucket/key"
+    sources: dict[str, int] = field(default_factory=dict)
+    objects: dict[str, Written] = field(default_factory=dict)
+    uploads: dict[str, dict[int, Written]] = field(default_factory=dict)
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: speaks checksums, as AWS does
+    checksums: bool = True
+    #: bytes a second that it reads of bodies; 0 is as fast as they come
+    rate: float = 0.0
+    #: answers this error to so many requests that a regex finds, "METHOD path?query"
+    errors: list[list[object]] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    #: changes the first byte of so many bodies that it sends, or gets
+    damage_answers: int = 0
+    damage_bodies: int = 0
+    under_way: int = 0
+    peak: int = 0
+
+    def fail(self, match: str, status: int, code: str, times: int = 1) -> None:
+        self.errors.append([match, status, code, times])
+
+    def count(self, match: str) -> int:
+        return sum(bool(re.search(match, line)) for line in self.log)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        method = "COPY" if "x-amz-copy-source" in request.headers else request.method
+        line = f"{method} {request.raw_path}"
+        self.log.append(line)
+        self.under_way += 1
+        self.peak = max(self.peak, self.under_way)
+        try:
+            for rule in self.errors:
+                match, status, code, times = rule
+                if int(str(times)) > 0 and re.search(str(match), line):
+                    rule[3] = int(str(times)) - 1
+                    await self._body(request)
+                    return _error(int(str(status)), str(code))
+            return await self._answer(request)
+        finally:
+            self.under_way -= 1
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        path, query = request.path, request.query
+        match request.method:
+            case "GET" | "HEAD":
+                return self._read(request)
+            case "POST" if "uploads" in query:
+                upload_id = f"upload-{len(self.uploads)}"
+                self.uploads[upload_id] = {}
+                self.headers[upload_id] = dict(request.headers)
+                told = {}
+                if self.checksums and "x-amz-checksum-algorithm" in request.headers:
+                    told = {
+                        name: request.headers[name]
+                        for name in ("x-amz-checksum-algorithm", "x-amz-checksum-type")
+                    }
+                return _xml("InitiateMultipartUploadResult", told, UploadId=upload_id)
+            case "POST":
+                return await self._complete(request, path, query["uploadId"])
+            case "DELETE":
+                self.uploads.pop(query.get("uploadId", ""), None)
+                return web.Response(status=204)
+            case _:
+                return await self._write(request)
+
+    def _read(self, request: web.Request) -> web.Response:
+        if request.path not in self.sources:
+            found = self.objects.get(request.path)
+            if found is None:
+                return web.Response(status=404)
+            headers = {
+                "ETag": found.etag,
+                "Content-Length": str(found.size),
+                "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT",
+            }
+            return web.Response(headers=headers)
+        size = self.sources[request.path]
+        headers = {"ETag": '"0-1"', "Content-Type": "text/x-made-up", "x-amz-meta-a": "b"}
+        if request.headers.get("If-Match", '"0-1"') != '"0-1"':
+            return _error(412, "PreconditionFailed")
+        if request.method == "HEAD":
+            return web.Response(headers={**headers, "Content-Length": str(size)})
+        start, end = 0, size - 1
+        if found_range := re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("Range", "")):
+            start, end = int(found_range[1]), int(found_range[2])
+        data = content(start, end - start + 1)
+        if self.damage_answers:
+            self.damage_answers -= 1
+            data = b"!" + data[1:]
+        return web.Response(status=206 if found_range else 200, headers=headers, body=data)
+
+    async def _body(self, request: web.Request) -> Written:
+        digest, crc, size, first = hashlib.md5(usedforsecurity=False), 0, 0, True
+        async for chunk in request.content.iter_chunked(2**18):
+            data = chunk
+            if first and self.damage_bodies and request.method == "PUT":
+                self.damage_bodies -= 1
+                data = b"!" + chunk[1:]
+            first = False
+            digest.update(data)
+            crc = zlib.crc32(data, crc)
+            size += len(data)
+            if self.rate:
+                await asyncio.sleep(len(data) / self.rate)
+        return Written(size, crc, f'"{digest.hexdigest()}"', dict(request.headers))
+
+    async def _write(self, request: web.Request) -> web.Response:
+        written = await self._body(request)
+        told = request.headers.get("x-amz-checksum-crc32")
+        if self.checksums and told is not None and told != _encoded(written.crc):
+            return _error(400, "BadDigest")
+        headers = {"ETag": written.etag}
+        if self.checksums and told is not None:
+            headers["x-amz-checksum-crc32"] = told
+        if "partNumber" in request.query:
+            upload = self.uploads.get(request.query["uploadId"])
+            if upload is None:
+                return _error(404, "NoSuchUpload")
+            upload[int(request.query["partNumber"])] = written
+            return web.Response(headers=headers)
+        if request.headers.get("If-None-Match") == "*" and request.path in self.objects:
+            return _error(412, "PreconditionFailed")
+        self.objects[request.path] = written
+        return web.Response(headers=headers)
+
+    async def _complete(self, request: web.Request, path: str, upload_id: str) -> web.Response:
+        body = await request.read()
+        upload = self.uploads.get(upload_id)
+        if upload is None:
+            return _error(404, "NoSuchUpload")
+        if request.headers.get("If-None-Match") == "*" and path in self.objects:
+            return _error(412, "PreconditionFailed")
+        numbers = [
+            int(each.text or "0")
+            for each in ET.fromstring(body).iter()  # noqa: S314  # from the code under test
+            if each.tag.endswith("PartNumber")
+        ]
+        parts = [upload[number] for number in numbers]
+        crc, size = 0, 0
+        for part in parts:
+            crc, size = combined_crc32(crc, part.crc, part.size), size + part.size
+        told = request.headers.get("x-amz-checksum-crc32")
+        if self.checksums and told is not None and told != _encoded(crc):
+            return _error(400, "BadDigest")
+        digests = b"".join(bytes.fromhex(part.etag.strip('"')) for part in parts)
+        whole = hashlib.md5(digests, usedforsecurity=False).hexdigest()
+        etag = f'"{whole}-{len(parts)}"'
+        self.objects[path] = Written(size, crc, etag, self.headers[upload_id], len(parts))
+        del self.uploads[upload_id]
+        more = {"ChecksumCRC32": told} if self.checksums and told is not None else {}
+        return _xml("CompleteMultipartUploadResult", {}, ETag=etag, **more)
+
+
+def _encoded(crc: int) -> str:
+    return base64.b64encode(crc.to_bytes(4, "big")).decode()
+
+
+def _xml(name: str, headers: dict[str, str], **fields: str) -> web.Response:
+    inside = "".join(f"<{key}>{value}</{key}>" for key, value in fields.items())
+    text = f"<{name}>{inside}</{name}>"
+    return web.Response(text=text, headers=headers, content_type="application/xml")
+
+
+def _error(status: int, code: str) -> web.Response:
+    text = f"<Error><Code>{code}</Code><Message>by the test</Message></Error>"
+    return web.Response(status=status, text=text, content_type="application/xml")
+
+
+@asynccontextmanager
+async def fake_s3() -> AsyncIterator[FakeS3]:
+    made = FakeS3()
+    application = web.Application(client_max_size=2**40)
+    application.router.add_route("*", "/{tail:.*}", made.handle)
+    runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield made
+    finally:
+        await runner.cleanup()
