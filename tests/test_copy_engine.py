@@ -353,7 +353,10 @@ async def test_move_of_what_is_too_large_for_one_copy(proxied: Proxied) -> None:
     assert await s3.contents(inbox) == {"done/a": data}
 
 
-async def test_server_that_copies_no_parts_is_served_by_the_tee(rclone_s3: Store) -> None:
+async def test_server_that_copies_no_parts_is_served_by_the_tee(
+    rclone_s3: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohaul.aws.service.pause_before", lambda *_: 0)
     s3 = rclone_s3
     inbox, out = await s3.bucket(), await s3.bucket()
     data = content(0, 17 * MIB)
@@ -571,7 +574,10 @@ async def test_reread_finds_what_nothing_else_can(proxied: Proxied, tmp_path: Pa
     async with session_on(s3.url) as session:
         handler = session.s3()
         found = await handler.find(inbox, "src")
-        targets = [Destination(bucket=out), LocalDestination(directory=tmp_path)]
+        targets: list[Destination | LocalDestination] = [
+            Destination(bucket=out),
+            LocalDestination(directory=tmp_path),
+        ]
         with pytest.raises(aiohaul.TransferError, match="is not what"):
             await handler.copy(found, targets, reread=True)
         await handler.copy(found, targets)

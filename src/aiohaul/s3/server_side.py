@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -27,8 +28,11 @@ from aiohaul.s3.readers import DESCRIPTION, traits
 from aiohaul.s3.target import Target
 from aiohaul.s3.uploads import Upload
 
+_log = logging.getLogger(__name__)
+
 #: What servers say that have no tags at all, or none on this object.
 _NO_TAGS = frozenset({"NotImplemented", "NoSuchTagSet"})
+_SERVER_ERROR = 500
 #: Parts of one object that are copied at once.
 _WIDTH = 64
 
@@ -203,7 +207,10 @@ async def _tags(source: S3Object, s3: Service, now: Mapping[str, Any]) -> dict[s
     except ServiceError as error:
         if error.code in _NO_TAGS:
             return {}
-        raise
+        if s3.is_aws or error.status is None or error.status < _SERVER_ERROR:
+            raise
+        _log.warning("%s; it is copied without tags, which this server does not know", error)
+        return {}
     with translated("GetObjectTagging", source.uri):
         pairs = [(tag["Key"], tag["Value"]) for tag in answer.get("TagSet", ())]
     return {"Tagging": urlencode(pairs)} if pairs else {}
