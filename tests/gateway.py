@@ -34,6 +34,8 @@ class Rule:
     cut: bool = False
     #: wait before forwarding until `go` is set
     hold: bool = False
+    #: forward, and wait before the answer until `go` is set
+    late: bool = False
     #: set once a request has come
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -92,7 +94,8 @@ class Gateway:
     async def _answer(self, request: web.Request, rule: Rule | None) -> web.StreamResponse:
         data = await request.read()
         if rule is not None:
-            rule.reached.set()
+            if not rule.late:
+                rule.reached.set()
             if rule.hold:
                 await rule.go.wait()
             if rule.drop:
@@ -116,6 +119,9 @@ class Gateway:
             skip_auto_headers=("Content-Type", "Accept-Encoding", "Accept", "User-Agent"),
         ) as answer:
             body = await answer.read()
+            if rule is not None and rule.late:
+                rule.reached.set()
+                await rule.go.wait()
             kept = {n: v for n, v in answer.headers.items() if n.lower() not in _HOP}
             if rule is not None and rule.cut:
                 half = web.StreamResponse(

@@ -191,7 +191,8 @@ class Journal:
     async def flush(self) -> None:
         """Write what is to be written, all of it in one transaction."""
         async with self._turn:
-            self._wanted = anyio.Event()
+            if self._wanted.is_set():  # else somebody waits for this very one
+                self._wanted = anyio.Event()
             batch, self._pending = self._pending, []
             if batch:
                 # Whoever is cancelled meanwhile: the thread goes on, and this waits for it.
