@@ -222,6 +222,22 @@ async def test_outcome_in_doubt_is_never_replayed(
     assert (await lambda_session.lambda_().invoke("work")).payload == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("RequestResponse", 202), ("RequestResponse", 204), ("Event", 200), ("DryRun", 200)],
+)
+async def test_answer_to_another_type_of_invocation_is_no_success(
+    functions: FakeLambda, lambda_session: aiohaul.Session, kind: Any, status: int
+) -> None:
+    functions.functions["work"] = returning(b"", status)
+    with pytest.raises(
+        aiohaul.OutcomeUnknownError, match=f"answer to {kind} has status {status}, not 20"
+    ) as e:
+        await lambda_session.lambda_().invoke("work", invocation_type=kind, max_attempts=5)
+    assert (e.value.status, e.value.request_id) == (status, "fake-request")
+    assert len(functions.invocations) == 1
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirect_is_never_followed(
     functions: FakeLambda, lambda_session: aiohaul.Session, status: int

@@ -20,6 +20,7 @@ from aiohaul.compute.invocation import (
     InvocationType,
     check_durable_name,
     check_function,
+    check_status,
     encoded,
     in_doubt,
     invocation_from,
@@ -126,7 +127,8 @@ class LambdaHandler:
             AccessDeniedError: the credentials may not call it.
             ThrottledError: Lambda has no room for it; the function did not run.
             UnreachableError: nothing was sent: no connection, or no slot in time.
-            OutcomeUnknownError: it was sent, and no clear answer came in time, or ever.
+            OutcomeUnknownError: it was sent, and no clear answer came in time, or ever; or the
+                answer is not that to this type of invocation, such as 202 for RequestResponse.
             ServiceError: another refusal.
         """
         check_function(function)
@@ -275,6 +277,7 @@ class LambdaHandler:
                         f" {invocation.complaint}",
                         invocation,
                     )
+                check_status(invocation, call.parameters["InvocationType"])
                 return invocation
         except anyio.get_cancelled_exc_class():
             if call.sent:
