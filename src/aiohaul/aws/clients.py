@@ -57,7 +57,7 @@ class Clients:
         self.max_requests = max_requests
         self.max_invocations = _affordable(max_invocations)
         self._stack = AsyncExitStack()
-        self._lock = anyio.Lock()
+        self._locks: dict[tuple[Settings, _Environment], anyio.Lock] = {}
         self._slots: dict[tuple[str, bool], anyio.Semaphore] = {}
         self._sessions: dict[tuple[Settings, _Environment], AioSession] = {}
         self._services: dict[tuple[str, bool, Settings, _Environment], Service] = {}
@@ -116,7 +116,9 @@ class Clients:
         found = self._services.get(key)
         if found is not None:
             return found
-        async with self._lock:  # one at a time: botocore's get_credentials has no lock of its own
+        # One at a time: botocore's get_credentials has no lock of its own. That is one for each
+        # identity: where STS does not answer for one, the others go on.
+        async with self._locks.setdefault(key[2:], anyio.Lock()):
             if key not in self._services:
                 client = await self._create(name, settings, environment, self._config(once=once))
                 if self._ended:  # meanwhile; the stack was closed without the new client
