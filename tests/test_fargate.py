@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -240,6 +241,101 @@ async def test_start_cancelled_half_way_leaves_no_task(
     assert ecs.stopped == list(ecs.tasks)
 
 
+@pytest.fixture
+async def crowded(ecs: FakeEcs) -> AsyncIterator[aiohaul.FargateHandler]:
+    """A handler whose session has room for one request."""
+    async with aiohaul.Session(
+        region=REGION, endpoint_url=ecs.url, max_requests=1, **KEYS
+    ) as session:
+        yield session.fargate(interval=0.02)
+
+
+async def test_start_cancelled_while_it_waits_for_a_slot_starts_nothing(
+    ecs: FakeEcs, crowded: aiohaul.FargateHandler
+) -> None:
+    ecs.hold_start = asyncio.Event()
+    first = asyncio.create_task(crowded.run("batch", "work"))
+    await ecs.until(lambda: len(ecs.tasks) == 1)
+    second = asyncio.create_task(crowded.run("batch", "work"))
+    timed_out = asyncio.create_task(crowded.run("batch", "work", timeout=0.1))
+    with pytest.raises(aiohaul.TaskTimeoutError, match=r"not started within 0.1 s$"):
+        await timed_out
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError), anyio.fail_after(1):
+        await second
+    ecs.hold_start.set()
+    ecs.end(await _first(ecs), 0)
+    await first
+    assert ecs.calls["RunTask"] == 1
+
+
+async def test_start_cancelled_while_it_pauses_starts_nothing(
+    ecs: FakeEcs,
+    fargate: aiohaul.FargateHandler,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pausing = asyncio.Event()
+
+    def pause(*_: object) -> float:
+        pausing.set()
+        return 60.0
+
+    monkeypatch.setattr("aiohaul.aws.service.pause_before", pause)
+    ecs.errors["RunTask"] = [(400, "ThrottlingException")]
+    run = asyncio.create_task(fargate.run("batch", "work"))
+    await pausing.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError), anyio.fail_after(1):
+        await run
+    assert (ecs.calls["RunTask"], ecs.calls["ListTasks"]) == (1, 0)
+    assert "started" not in caplog.text
+
+
+async def test_task_whose_start_is_never_answered_is_found_and_stopped(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohaul.compute.starting.GRACE", 0.1)
+    ecs.hold_start = asyncio.Event()
+    run = asyncio.create_task(fargate.run("batch", "work"))
+    await ecs.until(lambda: len(ecs.tasks) == 1)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert ecs.stopped == list(ecs.tasks)
+    ecs.hold_start.set()
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_start_whose_answers_are_lost_is_followed_if_it_can_be_found(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch, listed: bool
+) -> None:
+    monkeypatch.setattr("aiohaul.aws.service.pause_before", lambda *_: 0.0)
+    ecs.lost_starts, ecs.unlisted = 5, not listed
+    run = asyncio.create_task(fargate.run("batch", "work"))
+    if listed:
+        ecs.end(await _first(ecs), 0)
+        assert (await run).exit_code == 0
+    else:
+        with pytest.raises(aiohaul.OutcomeUnknownError, match=r"may have been started .*startedBy"):
+            await run
+    assert (ecs.calls["RunTask"], len(ecs.tasks)) == (5, 1)
+
+
+async def test_two_hundred_cancelled_tasks_are_all_stopped_though_ecs_throttles(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler
+) -> None:
+    ecs.stops_a_second = 40.0
+    runs = [asyncio.create_task(fargate.run("batch", "work")) for _ in range(200)]
+    await ecs.until(lambda: sum(ecs.asked[-2:]) == 200)
+    for run in runs:
+        run.cancel()
+    ended = await asyncio.gather(*runs, return_exceptions=True)
+    assert {type(each) for each in ended} == {asyncio.CancelledError}
+    assert sorted(ecs.stopped) == sorted(ecs.tasks)
+    assert ecs.calls["StopTask"] < 600
+
+
 async def test_task_cancelled_twice_while_it_is_stopped_is_stopped(
     ecs: FakeEcs, fargate: aiohaul.FargateHandler
 ) -> None:
@@ -277,7 +373,8 @@ async def test_session_that_ends_right_after_a_cancellation_stops_the_task(ecs: 
 async def test_start_that_is_never_answered_says_where_to_look(
     ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiohaul.compute.fargate.CLEANUP_TIMEOUT", 0.1)
+    monkeypatch.setattr("aiohaul.compute.starting.GRACE", 0.1)
+    ecs.unlisted = True
     ecs.hold_start = asyncio.Event()
     with pytest.raises(aiohaul.TaskTimeoutError, match=r"may have been started .* startedBy is"):
         await fargate.run("batch", "work", timeout=0.5)
@@ -312,6 +409,44 @@ async def test_two_hundred_tasks_are_followed_with_two_requests_a_look(
     assert ecs.calls["DescribeTasks"] < 20
 
 
+async def test_batch_that_is_not_answered_holds_up_no_other(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohaul.compute.following._LOOK_TIMEOUT", 1.0)
+    runs = [asyncio.create_task(fargate.run("batch", "work")) for _ in range(130)]
+    await ecs.until(lambda: sum(ecs.asked[-2:]) == 130)
+    (full, other) = next(iter(fargate._following._batches.values()))
+    assert (len(full.followed), len(other.followed)) == (100, 30)
+    of_others = set(other.followed)
+    never = asyncio.Event()
+    ecs.hold_look = (next(iter(full.followed)), never)
+    for arn in ecs.tasks:
+        ecs.end(arn, 0)
+    done: set[asyncio.Task[aiohaul.TaskResult]] = set()
+    with anyio.fail_after(5):
+        while len(done) < 30:
+            done, _ = await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)
+    assert {run.result().arn for run in done} == of_others
+    ecs.hold_look = None  # only the look that is under way is never answered
+    await asyncio.wait(runs)
+    assert {run.result().exit_code for run in runs} == {0}
+    never.set()
+
+
+async def test_two_hundred_tasks_whose_time_is_up_together_share_a_last_look(
+    ecs: FakeEcs, ecs_session: aiohaul.Session
+) -> None:
+    fargate = ecs_session.fargate(interval=60)
+    runs = [asyncio.create_task(fargate.run("batch", "work", timeout=4)) for _ in range(200)]
+    await ecs.until(lambda: len(ecs.tasks) == 200)
+    ecs.end(next(iter(ecs.tasks)), 0)
+    ended = await asyncio.gather(*runs, return_exceptions=True)
+    assert sum(isinstance(each, aiohaul.TaskTimeoutError) for each in ended) == 199
+    assert len(ecs.stopped) == 199
+    assert ecs.calls["DescribeTasks"] <= 8
+
+
 async def test_next_in_line_looks_when_the_one_that_looks_is_cancelled(
     ecs: FakeEcs, ecs_session: aiohaul.Session
 ) -> None:
@@ -329,7 +464,7 @@ async def test_next_in_line_looks_when_the_one_that_looks_is_cancelled(
         ecs.end(last, 0)
         assert (await runs[4]).exit_code == 0
         tasks.create_task(asyncio.sleep(0))
-    assert ecs_session._following._clusters == {}
+    assert ecs_session._following._batches == {}
 
 
 async def test_throttled_looks_are_spaced_out_and_go_on(

@@ -29,8 +29,9 @@ CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 #: Invocations of functions that are held at once; each takes a connection, and a file descriptor.
 MAX_INVOCATIONS = 4096
-#: How long what was cancelled by a Session's end may take to be undone.
-_UNDO_TIMEOUT = 30.0
+#: How long what was cancelled by a Session's end may take to be undone: hundreds of Fargate tasks
+#: are told to stop at the pace that ECS allows.
+_UNDO_TIMEOUT = 120.0
 #: How long closing connections may take when a Session ends.
 _CLOSE_TIMEOUT = 5.0
 

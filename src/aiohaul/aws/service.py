@@ -17,6 +17,8 @@ from aiohaul.aws.retry import ATTEMPTS, pause_before
 from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
 
 T = TypeVar("T")
+#: Sends one request, once.
+Send = Callable[[], Awaitable[dict[str, Any]]]
 
 #: Bytes of a payload that are written without giving the event loop a turn.
 _ONE_GO = 2**20
@@ -78,6 +80,45 @@ class Service:
         """
         once = partial(self._send, operation, target, parameters)
         return await self._again_and_again(once, (UnreachableError, ThrottledError))
+
+    async def call_through(
+        self,
+        attempt: Callable[[Send], Awaitable[T]],
+        operation: str,
+        target: str,
+        /,
+        **parameters: Any,
+    ) -> T:
+        """Like :meth:`call`, each attempt made by ``attempt``, once a slot is free.
+
+        For a request whose answer must not be lost: who awaits it to its end, even if cancelled,
+        must not await the wait for a slot and the pauses between two attempts as well.
+
+        Args:
+            attempt: is given what sends the request; what it returns is returned.
+            operation: as for :meth:`call`.
+            target: as for :meth:`call`.
+            parameters: the operation's own.
+
+        Raises:
+            ServiceError: or one of its kinds.
+            SettingsError: there is no way to send it.
+            SessionError: the Session has ended.
+        """
+        send = partial(self._send, operation, target, parameters)
+        return await self._again_and_again(partial(attempt, send))
+
+    async def attempt(self, operation: str, target: str, /, **parameters: Any) -> dict[str, Any]:
+        """Like :meth:`call`, but sent only once: the caller decides what is sent again.
+
+        Raises:
+            ServiceError: or one of its kinds.
+            SettingsError: there is no way to send it.
+            SessionError: the Session has ended.
+        """
+        self._check()
+        async with self._slots:
+            return await self._send(operation, target, parameters)
 
     async def read(self, target: str, /, **parameters: Any) -> tuple[bytes, dict[str, Any]]:
         """Get an object or a range of it (S3 GetObject): its bytes, and the rest of the answer.

@@ -1,0 +1,136 @@
+"""StopTask, sent until ECS takes it, at a pace that all stops of a session share."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from functools import partial
+
+import anyio
+
+from aiohaul.aws.service import Service
+from aiohaul.compute.starting import find
+from aiohaul.compute.task import Run
+from aiohaul.concurrency import to_its_end
+from aiohaul.errors import HaulError, ServiceError
+
+#: Seconds that one StopTask may take.
+_ATTEMPT_TIMEOUT = 5.0
+#: Seconds without any StopTask that ECS took, after which those that are left are given up.
+_PATIENCE = 30.0
+#: Seconds between two requests: the first time that ECS throttles, and at most.
+_FIRST_GAP = 0.1
+_LONGEST_GAP = 2.0
+#: What a request that was taken makes of the gap, and the gap that is none any more.
+_FASTER = 0.95
+_NO_GAP = 0.005
+
+_log = logging.getLogger(__name__)
+
+
+class Pace:
+    """How fast requests may follow each other: at once, and slower while ECS throttles them.
+
+    Attributes:
+        taken: when one was last taken, on the clock of the event loop.
+    """
+
+    def __init__(self) -> None:
+        self.taken = -math.inf
+        self._gap = 0.0
+        self._next = -math.inf
+        self._slowed = -math.inf
+        self._lock = anyio.Lock()
+
+    async def turn(self) -> float:
+        """Wait for a turn, in the order of asking: when it came."""
+        async with self._lock:
+            # It may be put off while it is waited for.
+            while (now := anyio.current_time()) < self._next:  # noqa: ASYNC110
+                await anyio.sleep_until(self._next)
+            self._next = now + self._gap * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
+            return now
+
+    def slow_down(self, turn: float, retry_after: float | None = None) -> None:
+        """Note that the request of this turn was throttled.
+
+        Those that were under way together slow the pace only once: they tell the same.
+        """
+        if turn < self._slowed:
+            return
+        self._slowed = now = anyio.current_time()
+        self._gap = min(max(self._gap * 2, _FIRST_GAP), _LONGEST_GAP)
+        self._next = max(self._next, now + max(self._gap, retry_after or 0.0))
+
+    def speed_up(self) -> None:
+        """Note that a request was taken."""
+        self.taken = anyio.current_time()
+        self._gap = faster if (faster := self._gap * _FASTER) > _NO_GAP else 0.0
+
+
+class Stopping:
+    """The stops of all runs of a session."""
+
+    def __init__(self) -> None:
+        self._paces: dict[Service, Pace] = {}
+
+    async def leave_nothing(self, ecs: Service, run: Run) -> bool:
+        """Stop the task of a run if it may still run, whatever happens to the caller.
+
+        Returns:
+            False if it may run on.
+        """
+        if run.in_doubt:
+            await find(ecs, run)
+        if run.arn is not None:
+            return run.ended or await self._stop(ecs, run)
+        if run.in_doubt:
+            _log.error("%s", run.where_to_look)
+        return not run.in_doubt
+
+    async def _stop(self, ecs: Service, run: Run) -> bool:
+        """Tell the task to stop: True if ECS took that."""
+        taken: list[bool] = []
+        try:
+            await to_its_end(partial(self._until_taken, ecs, run), math.inf, taken.append)
+        finally:
+            if not any(taken):
+                _log.error("%s may still be running: stop it by hand", run.arn)
+        return any(taken)
+
+    async def _until_taken(self, ecs: Service, run: Run) -> bool:
+        pace = self._paces.setdefault(ecs, Pace())
+        begun = anyio.current_time()
+        while True:
+            turn = await pace.turn()
+            retry_after = None
+            with anyio.move_on_after(_ATTEMPT_TIMEOUT):
+                try:
+                    await _send(ecs, run)
+                except ServiceError as error:
+                    if not error.retryable:
+                        _log.error("%s", error)
+                        return False
+                    _log.info("%s; it is sent again", error)
+                    retry_after = error.retry_after
+                except HaulError as error:
+                    _log.error("%s", error)
+                    return False
+                else:
+                    pace.speed_up()
+                    _log.info("%s was told to stop", run.arn)
+                    return True
+            pace.slow_down(turn, retry_after)
+            if anyio.current_time() - max(begun, pace.taken) > _PATIENCE:
+                return False
+
+
+async def _send(ecs: Service, run: Run) -> None:
+    await ecs.attempt(
+        "stop_task",
+        run.arn or "",
+        cluster=run.cluster,
+        task=run.arn,
+        reason="aiohaul: the wait for it was cancelled, timed out or failed",
+    )
