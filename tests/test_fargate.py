@@ -13,6 +13,7 @@ import pytest
 
 import aiohaul
 from aiohaul.compute.logs import LogLine, LogStream
+from aiohaul.compute.stopping import Pace
 from compute_fixtures import KEYS, REGION
 from fake_ecs import FakeEcs
 
@@ -336,6 +337,20 @@ async def test_two_hundred_cancelled_tasks_are_all_stopped_though_ecs_throttles(
     assert ecs.calls["StopTask"] < 600
 
 
+async def test_requests_that_are_throttled_together_slow_the_pace_once() -> None:
+    pace = Pace()
+    together = [await pace.turn() for _ in range(50)]
+    assert pace.gap == 0.0
+    for turn in together:
+        pace.slow_down(turn)
+    assert pace.gap == 0.1
+    pace.slow_down(await pace.turn())
+    assert pace.gap == 0.2
+    for _ in range(200):
+        pace.speed_up()
+    assert pace.gap == 0.0
+
+
 async def test_task_cancelled_twice_while_it_is_stopped_is_stopped(
     ecs: FakeEcs, fargate: aiohaul.FargateHandler
 ) -> None:
@@ -607,6 +622,16 @@ async def test_definition_runs(
     environment = [{"name": "A", "value": "B"}]
     assert ecs.overrides == [[{"name": "default", "command": ["echo"], "environment": environment}]]
     json.dumps(report.as_dict())
+
+
+async def test_cancelled_definition_stops_its_task_before_its_session_ends(ecs: FakeEcs) -> None:
+    protocol = FARGATE_PROTOCOL | KEYS | {"region_name": REGION, "endpoint_url": ecs.url}
+    run = asyncio.create_task(aiohaul.run(DEFINITION | {"protocol": protocol}))
+    await ecs.until(lambda: len(ecs.tasks) == 1)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError), anyio.fail_after(1):
+        await run
+    assert ecs.stopped == list(ecs.tasks)
 
 
 @pytest.mark.parametrize(

@@ -33,12 +33,13 @@ class Pace:
     """How fast requests may follow each other: at once, and slower while ECS throttles them.
 
     Attributes:
+        gap: seconds between two requests, give or take a fifth.
         taken: when one was last taken, on the clock of the event loop.
     """
 
     def __init__(self) -> None:
+        self.gap = 0.0
         self.taken = -math.inf
-        self._gap = 0.0
         self._next = -math.inf
         self._slowed = -math.inf
         self._lock = anyio.Lock()
@@ -49,7 +50,7 @@ class Pace:
             # It may be put off while it is waited for.
             while (now := anyio.current_time()) < self._next:  # noqa: ASYNC110
                 await anyio.sleep_until(self._next)
-            self._next = now + self._gap * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
+            self._next = now + self.gap * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
             return now
 
     def slow_down(self, turn: float, retry_after: float | None = None) -> None:
@@ -60,13 +61,13 @@ class Pace:
         if turn < self._slowed:
             return
         self._slowed = now = anyio.current_time()
-        self._gap = min(max(self._gap * 2, _FIRST_GAP), _LONGEST_GAP)
-        self._next = max(self._next, now + max(self._gap, retry_after or 0.0))
+        self.gap = min(max(self.gap * 2, _FIRST_GAP), _LONGEST_GAP)
+        self._next = max(self._next, now + max(self.gap, retry_after or 0.0))
 
     def speed_up(self) -> None:
         """Note that a request was taken."""
         self.taken = anyio.current_time()
-        self._gap = faster if (faster := self._gap * _FASTER) > _NO_GAP else 0.0
+        self.gap = faster if (faster := self.gap * _FASTER) > _NO_GAP else 0.0
 
 
 class Stopping:
