@@ -372,6 +372,23 @@ async def test_connection_that_is_never_ready_was_not_used(
     assert functions.invocations == []
 
 
+async def test_call_that_never_had_a_connection_was_not_sent(
+    functions: FakeLambda, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = functions.url.replace("http:", "https:")
+    async with aiohaul.Session(region=REGION, endpoint_url=url, **KEYS) as session:
+        await session._clients.service("lambda", once=True)
+        with pytest.raises(aiohaul.UnreachableError, match=r"was not sent within 0\.5 s") as e:
+            await session.lambda_().invoke("work", timeout=0.5)
+        assert e.value.retryable
+        call = asyncio.create_task(session.lambda_().invoke("work"))
+        await functions.until(lambda: functions.accepted == 2)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError), anyio.fail_after(1):
+            await call
+    assert "may go on at AWS" not in caplog.text
+
+
 async def test_call_without_a_file_descriptor_was_not_sent(
     functions: FakeLambda, lambda_session: aiohaul.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from aiohaul.aws.connecting import Note, noting
 from aiohaul.aws.credentials import is_aws
 from aiohaul.aws.errors import translated
 from aiohaul.aws.retry import ATTEMPTS, pause_before
@@ -18,7 +19,7 @@ from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
 
 T = TypeVar("T")
 #: Sends one request, once.
-Send = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[Note], Awaitable[dict[str, Any]]]
 
 #: Bytes of a payload that are written without giving the event loop a turn.
 _ONE_GO = 2**20
@@ -105,7 +106,11 @@ class Service:
             SettingsError: there is no way to send it.
             SessionError: the Session has ended.
         """
-        send = partial(self._send, operation, target, parameters)
+
+        async def send(note: Note) -> dict[str, Any]:
+            with noting(note):
+                return await self._send(operation, target, parameters)
+
         return await self._again_and_again(partial(attempt, send))
 
     async def attempt(self, operation: str, target: str, /, **parameters: Any) -> dict[str, Any]:
@@ -147,7 +152,7 @@ class Service:
         /,
         *,
         read_timeout: float,
-        started: Callable[[], None],
+        note: Note,
         **parameters: Any,
     ) -> tuple[bytes, dict[str, Any]]:
         """Call a function once (Lambda Invoke): its payload's bytes, and the rest of the answer.
@@ -156,7 +161,7 @@ class Service:
             target: the function, as error messages name it.
             payload: what is sent to it.
             read_timeout: seconds of silence on the connection before it is given up.
-            started: called once a slot is free: from then on the function may be reached.
+            note: told whether the function may have been reached.
             parameters: the operation's own.
 
         Raises:
@@ -164,8 +169,7 @@ class Service:
         """
         self._check()
         async with self._slots:
-            started()
-            with translated("Invoke", target):
+            with translated("Invoke", target), noting(note):
                 parameters[_READ_TIMEOUT_PARAMETER] = read_timeout
                 # aiohttp writes bytes in one go, and warns of many; a file it writes piece by piece
                 body: Any = io.BytesIO(payload) if len(payload) > _ONE_GO else payload

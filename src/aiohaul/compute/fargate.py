@@ -77,8 +77,8 @@ class FargateHandler:
         not, a RunTask under way has five seconds more, and where no answer comes ListTasks five
         to find the task; StopTask is sent until ECS takes it, at a pace that all stops of the
         session share, and given up once ECS took none for 30 seconds. Cancelled while nothing is
-        under way (no slot is free, or it pauses between two attempts), it ends at once, and
-        nothing was started.
+        under way (no slot is free, no connection has come about, or it pauses between two
+        attempts), it ends at once, and nothing was started.
 
         AWS: RunTask with a clientToken; DescribeTasks, shared by all tasks that the session
         follows in a cluster; StopTask; ListTasks if RunTask was not answered; with ``log_group``

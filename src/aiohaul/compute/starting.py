@@ -34,9 +34,9 @@ _log = logging.getLogger(__name__)
 async def start(ecs: Service, run: Run, request: Mapping[str, Any]) -> None:
     """Start the task (RunTask): from then on ``run`` has its ARN.
 
-    Cancelled while no request is under way (no slot is free yet, or it was throttled and pauses),
-    it ends at once, and nothing was started. A request that is under way is awaited for some
-    seconds more, so that its task can be stopped.
+    Cancelled while no request is under way (no slot is free, no connection has come about, or it
+    was throttled and pauses), it ends at once, and nothing was started. A request that is under
+    way is awaited for some seconds more, so that its task can be stopped.
 
     Raises:
         TaskStartError: ECS has no room for it.
@@ -69,24 +69,28 @@ async def start(ecs: Service, run: Run, request: Mapping[str, Any]) -> None:
 
 
 async def _attempt(run: Run, send: Send) -> Mapping[str, Any]:
-    """Send RunTask once, awaited to its end even if cancelled."""
+    """Send RunTask once, awaited to its end even if cancelled, once ECS may have got it."""
     # Who was cancelled just when its turn came starts nothing.
     await anyio.lowlevel.checkpoint()
     answers: list[Mapping[str, Any]] = []
 
+    before = run.in_doubt
+
+    def note(*, reached: bool) -> None:
+        run.in_doubt = before or reached
+
     async def sent() -> Mapping[str, Any]:
-        before, run.in_doubt = run.in_doubt, True
         try:
-            return await send()
+            return await send(note)
         except HaulError as error:
-            run.in_doubt = before or _may_have_started(error)
+            note(reached=_may_have_started(error))
             raise
 
     def keep(answer: Mapping[str, Any]) -> None:
         run.keep(answer)
         answers.append(answer)
 
-    await to_its_end(sent, GRACE, keep)
+    await to_its_end(sent, lambda: GRACE if run.in_doubt else 0.0, keep)
     return answers[0]
 
 
