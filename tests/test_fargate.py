@@ -308,16 +308,26 @@ async def test_start_cancelled_before_it_has_a_connection_starts_nothing(
     assert "started" not in caplog.text
 
 
+@pytest.mark.parametrize("how", ["task", "scope"])
 async def test_task_whose_start_is_never_answered_is_found_and_stopped(
-    ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr("aiohaul.compute.starting.GRACE", 0.1)
     ecs.hold_start = asyncio.Event()
-    run = asyncio.create_task(fargate.run("batch", "work"))
+    scope = anyio.CancelScope()
+
+    async def run_in_scope() -> None:
+        with scope:
+            await fargate.run("batch", "work")
+
+    run = asyncio.create_task(run_in_scope())
     await ecs.until(lambda: len(ecs.tasks) == 1)
-    run.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await run
+    if how == "task":
+        run.cancel()
+    else:
+        scope.cancel()
+    await asyncio.wait([run])
+    assert run.cancelled() or scope.cancelled_caught
     assert ecs.stopped == list(ecs.tasks)
     ecs.hold_start.set()
 

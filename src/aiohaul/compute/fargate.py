@@ -27,6 +27,8 @@ INTERVAL = 5.0
 _LAST_LOOK_TIMEOUT = 5.0
 #: Seconds that reading the log may take at the end, and the time that its last lines need.
 _LOG_TIMEOUT = 60.0
+#: Seconds that reading on may take while the task runs: the looks at it wait for that.
+_LIVE_LOG_TIMEOUT = 10.0
 _LOG_LAG = 2.0
 #: The container that an override without a name is for, as users of OTF know it.
 _DEFAULT_CONTAINER = "default"
@@ -167,7 +169,7 @@ class FargateHandler:
                 with anyio.CancelScope(deadline=time_up) as turn:
                     run.take(await followed.look())
                     if run.on_log is not None and run.running and not run.ended:
-                        await self._read_log(run, None, _LOG_TIMEOUT)
+                        await self._read_log(run, None, _LIVE_LOG_TIMEOUT)
                 if turn.cancelled_caught:
                     await _look_once_more(followed, run)
                     if too_late(run, whole=time_up == deadline):

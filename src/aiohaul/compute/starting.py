@@ -97,13 +97,15 @@ async def _attempt(run: Run, send: Send) -> Mapping[str, Any]:
 async def find(ecs: Service, run: Run) -> None:
     """Look for a task that may have been started (ListTasks): ``run`` has its ARN if it is there.
 
-    Whatever happens to the caller, and within some seconds.
+    That takes some seconds at most.
     """
-    look = partial(ecs.call, "list_tasks", run.cluster, cluster=run.cluster, startedBy=run.token)
-    try:
-        await to_its_end(look, _FIND_TIMEOUT, run.found, within=_FIND_TIMEOUT)
-    except HaulError as error:
-        _log.warning("%s; it is not known whether a task was started", error)
+    with anyio.move_on_after(_FIND_TIMEOUT):
+        try:
+            run.found(
+                await ecs.call("list_tasks", run.cluster, cluster=run.cluster, startedBy=run.token)
+            )
+        except HaulError as error:
+            _log.warning("%s; it is not known whether a task was started", error)
 
 
 def _may_have_started(error: HaulError) -> bool:

@@ -82,23 +82,22 @@ class Stopping:
         Returns:
             False if it may run on.
         """
-        if run.in_doubt:
-            await find(ecs, run)
-        if run.arn is not None:
-            return run.ended or await self._stop(ecs, run)
-        if run.in_doubt:
-            _log.error("%s", run.where_to_look)
-        return not run.in_doubt
+        if run.ended or (run.arn is None and not run.in_doubt):
+            return True
+        stopped: list[bool] = []
+        await to_its_end(partial(self._find_and_stop, ecs, run), math.inf, stopped.append)
+        return any(stopped)
 
-    async def _stop(self, ecs: Service, run: Run) -> bool:
-        """Tell the task to stop: True if ECS took that."""
-        taken: list[bool] = []
-        try:
-            await to_its_end(partial(self._until_taken, ecs, run), math.inf, taken.append)
-        finally:
-            if not any(taken):
-                _log.error("%s may still be running: stop it by hand", run.arn)
-        return any(taken)
+    async def _find_and_stop(self, ecs: Service, run: Run) -> bool:
+        if run.arn is None:
+            await find(ecs, run)
+        if run.arn is None:
+            _log.error("%s", run.where_to_look)
+            return False
+        taken = await self._until_taken(ecs, run)
+        if not taken:
+            _log.error("%s may still be running: stop it by hand", run.arn)
+        return taken
 
     async def _until_taken(self, ecs: Service, run: Run) -> bool:
         pace = self._paces.setdefault(ecs, Pace())
