@@ -362,6 +362,23 @@ async def test_two_hundred_cancelled_tasks_are_all_stopped_though_ecs_throttles(
     assert ecs.calls["StopTask"] < 600
 
 
+async def test_stops_that_ecs_never_takes_are_given_up_together(
+    ecs: FakeEcs,
+    fargate: aiohaul.FargateHandler,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("aiohaul.compute.stopping._PATIENCE", 1.0)
+    ecs.stops_a_second = 0.0
+    runs = [asyncio.create_task(fargate.run("batch", "work")) for _ in range(60)]
+    await ecs.until(lambda: ecs.asked[-1:] == [60])
+    for run in runs:
+        run.cancel()
+    with anyio.fail_after(10):  # 60 turns would take a minute
+        await asyncio.wait(runs)
+    assert caplog.text.count("may still be running: stop it by hand") == 60
+
+
 async def test_requests_that_are_throttled_together_slow_the_pace_once() -> None:
     pace = Pace()
     together = [await pace.turn() for _ in range(50)]

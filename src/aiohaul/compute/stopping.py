@@ -102,35 +102,37 @@ class Stopping:
     async def _until_taken(self, ecs: Service, run: Run) -> bool:
         pace = self._paces.setdefault(ecs, Pace())
         begun = anyio.current_time()
-        while True:
-            turn = await pace.turn()
-            retry_after = None
-            with anyio.move_on_after(_ATTEMPT_TIMEOUT):
-                try:
-                    await _send(ecs, run)
-                except ServiceError as error:
-                    if not error.retryable:
-                        _log.error("%s", error)
-                        return False
-                    _log.info("%s; it is sent again", error)
-                    retry_after = error.retry_after
-                except HaulError as error:
-                    _log.error("%s", error)
-                    return False
-                else:
-                    pace.speed_up()
-                    _log.info("%s was told to stop", run.arn)
-                    return True
-            pace.slow_down(turn, retry_after)
-            if anyio.current_time() - max(begun, pace.taken) > _PATIENCE:
+        # As long as ECS takes those of others, this one's turn will come.
+        while (left := max(begun, pace.taken) + _PATIENCE - anyio.current_time()) > 0:
+            with anyio.move_on_after(left):
+                taken = await _attempt(ecs, run, pace)
+                if taken is not None:
+                    return taken
+        return False
+
+
+async def _attempt(ecs: Service, run: Run, pace: Pace) -> bool | None:
+    """Tell the task to stop: True if ECS took that, False if it never will, None if it may yet."""
+    turn = await pace.turn()
+    retry_after = None
+    with anyio.move_on_after(_ATTEMPT_TIMEOUT):
+        try:
+            await ecs.attempt(
+                "stop_task",
+                run.arn or "",
+                cluster=run.cluster,
+                task=run.arn,
+                reason="aiohaul: the wait for it was cancelled, timed out or failed",
+            )
+        except HaulError as error:
+            if not (isinstance(error, ServiceError) and error.retryable):
+                _log.error("%s", error)
                 return False
-
-
-async def _send(ecs: Service, run: Run) -> None:
-    await ecs.attempt(
-        "stop_task",
-        run.arn or "",
-        cluster=run.cluster,
-        task=run.arn,
-        reason="aiohaul: the wait for it was cancelled, timed out or failed",
-    )
+            _log.info("%s; it is sent again", error)
+            retry_after = error.retry_after
+        else:
+            pace.speed_up()
+            _log.info("%s was told to stop", run.arn)
+            return True
+    pace.slow_down(turn, retry_after)
+    return None
