@@ -272,6 +272,21 @@ async def test_start_cancelled_while_it_waits_for_a_slot_starts_nothing(
     assert ecs.calls["RunTask"] == 1
 
 
+@pytest.mark.parametrize("ticks", range(8))
+async def test_start_cancelled_just_when_its_turn_comes_leaves_nothing(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, caplog: pytest.LogCaptureFixture, ticks: int
+) -> None:
+    run = asyncio.create_task(fargate.run("batch", "work"))
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError), anyio.fail_after(1):
+        await run
+    assert ecs.stopped == list(ecs.tasks)
+    assert ecs.calls["ListTasks"] == 0
+    assert "may have been started" not in caplog.text
+
+
 async def test_start_cancelled_while_it_pauses_starts_nothing(
     ecs: FakeEcs,
     fargate: aiohaul.FargateHandler,

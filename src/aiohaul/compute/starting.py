@@ -70,16 +70,14 @@ async def start(ecs: Service, run: Run, request: Mapping[str, Any]) -> None:
 
 async def _attempt(run: Run, send: Send) -> Mapping[str, Any]:
     """Send RunTask once, awaited to its end even if cancelled, once ECS may have got it."""
-    # Who was cancelled just when its turn came starts nothing.
-    await anyio.lowlevel.checkpoint()
     answers: list[Mapping[str, Any]] = []
-
     before = run.in_doubt
 
     def note(*, reached: bool) -> None:
         run.in_doubt = before or reached
 
     async def sent() -> Mapping[str, Any]:
+        await anyio.lowlevel.checkpoint()  # who was cancelled just when its turn came sends nothing
         try:
             return await send(note)
         except HaulError as error:
