@@ -272,10 +272,12 @@ async def test_start_cancelled_while_it_waits_for_a_slot_starts_nothing(
     assert ecs.calls["RunTask"] == 1
 
 
-@pytest.mark.parametrize("ticks", range(8))
+@pytest.mark.parametrize("ticks", range(12))
 async def test_start_cancelled_just_when_its_turn_comes_leaves_nothing(
     ecs: FakeEcs, fargate: aiohaul.FargateHandler, caplog: pytest.LogCaptureFixture, ticks: int
 ) -> None:
+    door = await fargate._clients.service("ecs")
+    await door.call("describe_tasks", "batch", tasks=[])  # a connection is ready
     run = asyncio.create_task(fargate.run("batch", "work"))
     for _ in range(ticks):
         await asyncio.sleep(0)
