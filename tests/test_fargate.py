@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -640,6 +641,32 @@ async def test_log_that_cannot_be_read_fails_nothing(
     result = await run
     assert result.logs == ()
     assert "Allow logs:GetLogEvents" in str(result.log_problem)
+
+
+async def test_throttled_log_is_read_all_the_same(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohaul.aws.service.pause_before", lambda *_: 0.0)
+    monkeypatch.setattr("aiohaul.compute.logs._THROTTLED_PAUSE", 0.01)
+    ecs.log = ["line"]
+    ecs.errors["GetLogEvents"] = [(400, "ThrottlingException")] * 12
+    run = asyncio.create_task(fargate.run("batch", "work", log_group="/ecs/work"))
+    ecs.end(await _first(ecs), 0)
+    result = await run
+    assert ([line.message for line in result.logs], result.log_problem) == (["line"], None)
+
+
+async def test_tasks_that_end_together_share_the_question_where_their_logs_are(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler
+) -> None:
+    run = partial(fargate.run, "batch", "work", log_group="/ecs/work")
+    async with asyncio.TaskGroup() as tasks:
+        runs = [tasks.create_task(run()) for _ in range(50)]
+        await ecs.until(lambda: ecs.asked[-1:] == [50])
+        for arn in ecs.tasks:
+            ecs.end(arn, 0)
+    assert [each.result().log_problem for each in runs] == [None] * 50
+    assert ecs.calls["DescribeTaskDefinition"] <= 25
 
 
 async def test_log_group_that_the_container_does_not_write_to(

@@ -121,7 +121,12 @@ class Session:
                 first.
         """
         return FargateHandler(
-            self._clients, self._following, self._stopping, settings, interval=interval
+            self._clients,
+            self._following,
+            self._stopping,
+            self._reads,
+            settings,
+            interval=interval,
         )
 
     def ssm(self, settings: Settings | None = None) -> SSMHandler:

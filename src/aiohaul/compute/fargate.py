@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -17,6 +18,7 @@ from aiohaul.compute.starting import start
 from aiohaul.compute.stopping import Stopping
 from aiohaul.compute.task import Run, TaskResult, check_container, judged, out_of_time, too_late
 from aiohaul.errors import HaulError, ServiceError
+from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.settings import Settings
 
 #: Seconds until a task has to run.
@@ -47,6 +49,7 @@ class FargateHandler:
         clients: Clients,
         following: Following,
         stopping: Stopping,
+        reads: SingleFlight,
         settings: Settings | None = None,
         *,
         interval: float = INTERVAL,
@@ -54,6 +57,7 @@ class FargateHandler:
         self._clients = clients
         self._following = following
         self._stopping = stopping
+        self._reads = reads
         self._settings = settings
         self._interval = interval
 
@@ -195,8 +199,12 @@ class FargateHandler:
         ecs = await self._clients.service("ecs", self._settings)
         definition = run.state.get("taskDefinitionArn", "")
         try:
-            answer = await ecs.call(
-                "describe_task_definition", definition, taskDefinition=definition
+            # Tasks of one definition often end together.
+            answer = await self._reads.read(
+                (ecs, "definition", definition),
+                partial(
+                    ecs.call, "describe_task_definition", definition, taskDefinition=definition
+                ),
             )
         except ServiceError as error:
             run.log_problem = str(error)
