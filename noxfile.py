@@ -26,7 +26,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    session.install(*GROUPS["types"], *GROUPS["tests"], "nox", "rich", "-e", ".[demo]")
+    session.install(
+        *GROUPS["types"], *GROUPS["tests"], *GROUPS["benchmarks"], "nox", "rich", "-e", ".[demo]"
+    )
     session.run("mypy")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -31,6 +32,10 @@ class FakeEcs(FakeServer):
         log: the lines of every log stream.
         page: how many lines a page of a log has.
         hold_start: RunTask makes the task, and answers only when this is set free.
+        lost_starts: how many RunTasks make their task and answer 500.
+        unlisted: ListTasks does not show the tasks yet.
+        hold_look: DescribeTasks of more than one task are answered only when this is set free.
+        stops_a_second: StopTask is throttled beyond these, but for a first burst of as many.
     """
 
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -45,7 +50,13 @@ class FakeEcs(FakeServer):
     errors: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     page: int = 100
-    hold_start: Any = None
+    hold_start: asyncio.Event | None = None
+    lost_starts: int = 0
+    unlisted: bool = False
+    hold_look: tuple[str, asyncio.Event] | None = None
+    stops_a_second: float | None = None
+    _stop_tokens: float = 0.0
+    _stop_seen: float = 0.0
 
     def end(self, arn: str, *codes: int | None, reason: str = "it is done", **more: Any) -> None:
         """Let a task end, its containers with these exit codes."""
@@ -58,26 +69,57 @@ class FakeEcs(FakeServer):
     async def serve(self, request: Request) -> None:
         operation = request.headers["x-amz-target"].rpartition(".")[2]
         self.calls[operation] += 1
-        if pending := self.errors.get(operation):
+        if operation == "StopTask" and self._throttles():
+            await request.connection.answer(400, b'{"__type": "ThrottlingException"}')
+        elif pending := self.errors.get(operation):
             status, code = pending.pop(0)
             body = json.dumps({"__type": code, "message": "as the test says"}).encode()
             await request.connection.answer(status, body)
         else:
-            answer = getattr(self, f"_{operation}")(json.loads(request.body))
-            if operation == "RunTask" and self.hold_start is not None:
+            given = json.loads(request.body)
+            answer = getattr(self, f"_{operation}")(given)
+            if held := self._held(operation, given):
                 await self.tell()
-                await self.hold_start.wait()
-            await request.connection.answer(200, json.dumps(answer).encode())
+                await held.wait()
+            status = 200
+            if operation == "RunTask" and self.lost_starts > 0:
+                self.lost_starts -= 1
+                status, answer = 500, {"__type": "ServerException"}
+            await request.connection.answer(status, json.dumps(answer).encode())
         await self.tell()
+
+    def _held(self, operation: str, given: Mapping[str, Any]) -> asyncio.Event | None:
+        if operation == "RunTask":
+            return self.hold_start
+        if operation == "DescribeTasks" and self.hold_look is not None:
+            arn, go_on = self.hold_look
+            return go_on if arn in given["tasks"] else None
+        return None
+
+    def _throttles(self) -> bool:
+        if self.stops_a_second is None:
+            return False
+        now = asyncio.get_running_loop().time()
+        gained = (now - self._stop_seen) * self.stops_a_second
+        self._stop_tokens = min(self._stop_tokens + gained, self.stops_a_second)
+        self._stop_seen = now
+        if self._stop_tokens < 1:
+            return True
+        self._stop_tokens -= 1
+        return False
 
     def _RunTask(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802  # AWS's name
         self.tokens.append(given["clientToken"])
         self.overrides.append(given["overrides"]["containerOverrides"])
         if self.refusals:
             return {"tasks": [], "failures": self.refusals}
+        for task in self.tasks.values():  # one that is told of again
+            if task["startedBy"] == given["clientToken"]:
+                return {"tasks": [task], "failures": []}
         arn = f"{ACCOUNT}:task/{given['cluster']}/{len(self.tasks):032x}"
         self.tasks[arn] = {
             "taskArn": arn,
+            "startedBy": given["startedBy"],
             "taskDefinitionArn": f"{ACCOUNT}:task-definition/{given['taskDefinition']}:1",
             "lastStatus": self.status,
             "containers": [{"name": name} for name in self.containers],
@@ -96,6 +138,12 @@ class FakeEcs(FakeServer):
                 {"arn": arn, "reason": "MISSING"} for arn in arns if arn not in self.tasks
             ],
         }
+
+    def _ListTasks(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802  # as above
+        listed = [
+            arn for arn, each in self.tasks.items() if each["startedBy"] == given["startedBy"]
+        ]
+        return {"taskArns": [] if self.unlisted else listed}
 
     def _StopTask(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802  # as above
         self.stopped.append(given["task"])

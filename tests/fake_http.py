@@ -103,6 +103,7 @@ class FakeServer:
         connection = Connection(reader, writer)
         self.connections.add(connection)
         self.accepted += 1
+        await self.tell()
         try:
             while (request := await _read(connection)) is not None:
                 await self.serve(request)

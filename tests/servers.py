@@ -47,6 +47,23 @@ def rclone(directory: Path) -> Iterator[str]:
         yield found[1]
 
 
+@contextmanager
+def serverless(directory: Path) -> Iterator[str]:
+    """serverless-offline, installed in a directory with its functions: the address of Invoke."""
+    node = shutil.which("node")
+    assert node, "node is not installed"
+    script = directory / "node_modules" / "serverless" / "bin" / "serverless.js"
+    quiet = ("env", "SLS_TELEMETRY_DISABLED=1", "SLS_NOTIFICATIONS_MODE=off")
+    command = [*quiet, node, str(script), "offline", "start"]
+    with _process(command, log=subprocess.STDOUT, directory=directory) as process:
+        found = None
+        while found is None:
+            found = re.search(r"for lambda\] listening on (http://\S+)", _line(process.stdout))
+        drain = threading.Thread(target=_drain, args=(process.stdout,), daemon=True)
+        drain.start()
+        yield found[1]
+
+
 def _script(name: str) -> str:
     found = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
     assert found, f"{name} is not installed"
@@ -66,9 +83,16 @@ def _drain(stream: IO[str]) -> None:
 
 
 @contextmanager
-def _process(command: list[str], *, log: int) -> Iterator[subprocess.Popen[str]]:
+def _process(
+    command: list[str], *, log: int, directory: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        cwd=directory,
+        text=True,
     ) as process:
         try:
             yield process

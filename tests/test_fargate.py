@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -12,6 +14,7 @@ import pytest
 
 import aiohaul
 from aiohaul.compute.logs import LogLine, LogStream
+from aiohaul.compute.stopping import Pace
 from compute_fixtures import KEYS, REGION
 from fake_ecs import FakeEcs
 
@@ -27,7 +30,9 @@ DEFINITION: dict[str, Any] = {
 
 
 @pytest.fixture
-def fargate(ecs_session: aiohaul.Session) -> aiohaul.FargateHandler:
+async def fargate(ecs_session: aiohaul.Session) -> aiohaul.FargateHandler:
+    # The first client of a process takes a while to make.
+    await ecs_session._clients.service("ecs")
     return ecs_session.fargate(interval=0.02)
 
 
@@ -150,11 +155,11 @@ async def test_lost_answer_to_run_task_starts_no_second_task(
 async def test_task_that_is_not_done_in_time_is_stopped_and_failed(
     ecs: FakeEcs, fargate: aiohaul.FargateHandler
 ) -> None:
-    with pytest.raises(aiohaul.TaskTimeoutError, match=r"not done within 0.2 s.*told to stop") as e:
-        await fargate.run("batch", "work", timeout=0.2)
+    with pytest.raises(aiohaul.TaskTimeoutError, match=r"not done within 0.5 s.*told to stop") as e:
+        await fargate.run("batch", "work", timeout=0.5)
     assert ecs.stopped == list(ecs.tasks)
     assert e.value.result is not None
-    assert e.value.result.seconds >= 0.2
+    assert e.value.result.seconds >= 0.5
 
 
 async def test_task_that_does_not_run_in_time_is_stopped_and_failed(
@@ -182,7 +187,7 @@ async def test_task_that_ended_in_time_but_was_not_looked_at_is_no_timeout(
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
         fargate = ecs_session.fargate(interval=60)
-        run = tasks.create_task(fargate.run("batch", "work", init_timeout=0.2, timeout=0.6))
+        run = tasks.create_task(fargate.run("batch", "work", init_timeout=0.2, timeout=1.5))
         await ecs.until(lambda: ecs.calls["DescribeTasks"] == 1)  # it runs: past its init timeout
         ecs.end(next(iter(ecs.tasks)), 0)
     assert run.result().exit_code == 0
@@ -194,9 +199,9 @@ async def test_start_that_is_not_answered_in_time_leaves_no_task(
     ecs: FakeEcs, fargate: aiohaul.FargateHandler
 ) -> None:
     ecs.hold_start = asyncio.Event()
-    run = asyncio.create_task(fargate.run("batch", "work", timeout=0.2))
+    run = asyncio.create_task(fargate.run("batch", "work", timeout=0.5))
     await ecs.until(lambda: len(ecs.tasks) == 1)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.6)
     ecs.hold_start.set()
     with pytest.raises(aiohaul.TaskTimeoutError, match="was not done within"):
         await run
@@ -208,7 +213,7 @@ async def test_timeout_says_when_the_task_cannot_be_stopped(
 ) -> None:
     ecs.errors["StopTask"] = [(400, "AccessDeniedException")]
     with pytest.raises(aiohaul.TaskTimeoutError, match="could not be stopped: stop it by hand"):
-        await fargate.run("batch", "work", timeout=0.1)
+        await fargate.run("batch", "work", timeout=0.5)
     assert "stop it by hand" in caplog.text
 
 
@@ -240,11 +245,177 @@ async def test_start_cancelled_half_way_leaves_no_task(
     assert ecs.stopped == list(ecs.tasks)
 
 
+@pytest.fixture
+async def crowded(ecs: FakeEcs) -> AsyncIterator[aiohaul.FargateHandler]:
+    """A handler whose session has room for one request."""
+    async with aiohaul.Session(
+        region=REGION, endpoint_url=ecs.url, max_requests=1, **KEYS
+    ) as session:
+        yield session.fargate(interval=0.02)
+
+
+async def test_start_cancelled_while_it_waits_for_a_slot_starts_nothing(
+    ecs: FakeEcs, crowded: aiohaul.FargateHandler
+) -> None:
+    ecs.hold_start = asyncio.Event()
+    first = asyncio.create_task(crowded.run("batch", "work"))
+    await ecs.until(lambda: len(ecs.tasks) == 1)
+    second = asyncio.create_task(crowded.run("batch", "work"))
+    timed_out = asyncio.create_task(crowded.run("batch", "work", timeout=0.1))
+    with pytest.raises(aiohaul.TaskTimeoutError, match=r"not started within 0.1 s$"):
+        await timed_out
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError), anyio.fail_after(1):
+        await second
+    ecs.hold_start.set()
+    ecs.end(await _first(ecs), 0)
+    await first
+    assert ecs.calls["RunTask"] == 1
+
+
+@pytest.mark.parametrize("ticks", range(12))
+async def test_start_cancelled_just_when_its_turn_comes_leaves_nothing(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, caplog: pytest.LogCaptureFixture, ticks: int
+) -> None:
+    door = await fargate._clients.service("ecs")
+    await door.call("describe_tasks", "batch", tasks=[])  # a connection is ready
+    run = asyncio.create_task(fargate.run("batch", "work"))
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError), anyio.fail_after(1):
+        await run
+    assert ecs.stopped == list(ecs.tasks)
+    assert ecs.calls["ListTasks"] == 0
+    assert "may have been started" not in caplog.text
+
+
+async def test_start_cancelled_while_it_pauses_starts_nothing(
+    ecs: FakeEcs,
+    fargate: aiohaul.FargateHandler,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pausing = asyncio.Event()
+
+    def pause(*_: object) -> float:
+        pausing.set()
+        return 60.0
+
+    monkeypatch.setattr("aiohaul.aws.service.pause_before", pause)
+    ecs.errors["RunTask"] = [(400, "ThrottlingException")]
+    run = asyncio.create_task(fargate.run("batch", "work"))
+    await pausing.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError), anyio.fail_after(1):
+        await run
+    assert (ecs.calls["RunTask"], ecs.calls["ListTasks"]) == (1, 0)
+    assert "started" not in caplog.text
+
+
+async def test_start_cancelled_before_it_has_a_connection_starts_nothing(
+    ecs: FakeEcs, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = ecs.url.replace("http:", "https:")  # the server waits for a line, the client for TLS
+    async with aiohaul.Session(region=REGION, endpoint_url=url, **KEYS) as session:
+        run = asyncio.create_task(session.fargate().run("batch", "work"))
+        await ecs.until(lambda: ecs.accepted == 1)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError), anyio.fail_after(1):
+            await run
+    assert "started" not in caplog.text
+
+
+@pytest.mark.parametrize("how", ["task", "scope"])
+async def test_task_whose_start_is_never_answered_is_found_and_stopped(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr("aiohaul.compute.starting.GRACE", 0.1)
+    ecs.hold_start = asyncio.Event()
+    scope = anyio.CancelScope()
+
+    async def run_in_scope() -> None:
+        with scope:
+            await fargate.run("batch", "work")
+
+    run = asyncio.create_task(run_in_scope())
+    await ecs.until(lambda: len(ecs.tasks) == 1)
+    if how == "task":
+        run.cancel()
+    else:
+        scope.cancel()
+    await asyncio.wait([run])
+    assert run.cancelled() or scope.cancelled_caught
+    assert ecs.stopped == list(ecs.tasks)
+    ecs.hold_start.set()
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_start_whose_answers_are_lost_is_followed_if_it_can_be_found(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch, listed: bool
+) -> None:
+    monkeypatch.setattr("aiohaul.aws.service.pause_before", lambda *_: 0.0)
+    ecs.lost_starts, ecs.unlisted = 5, not listed
+    run = asyncio.create_task(fargate.run("batch", "work"))
+    if listed:
+        ecs.end(await _first(ecs), 0)
+        assert (await run).exit_code == 0
+    else:
+        with pytest.raises(aiohaul.OutcomeUnknownError, match=r"may have been started .*startedBy"):
+            await run
+    assert (ecs.calls["RunTask"], len(ecs.tasks)) == (5, 1)
+
+
+async def test_two_hundred_cancelled_tasks_are_all_stopped_though_ecs_throttles(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler
+) -> None:
+    ecs.stops_a_second = 40.0
+    runs = [asyncio.create_task(fargate.run("batch", "work")) for _ in range(200)]
+    await ecs.until(lambda: sum(ecs.asked[-2:]) == 200)
+    for run in runs:
+        run.cancel()
+    ended = await asyncio.gather(*runs, return_exceptions=True)
+    assert {type(each) for each in ended} == {asyncio.CancelledError}
+    assert sorted(ecs.stopped) == sorted(ecs.tasks)
+    assert ecs.calls["StopTask"] < 600
+
+
+async def test_stops_that_ecs_never_takes_are_given_up_together(
+    ecs: FakeEcs,
+    fargate: aiohaul.FargateHandler,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("aiohaul.compute.stopping._PATIENCE", 1.0)
+    ecs.stops_a_second = 0.0
+    runs = [asyncio.create_task(fargate.run("batch", "work")) for _ in range(60)]
+    await ecs.until(lambda: ecs.asked[-1:] == [60])
+    for run in runs:
+        run.cancel()
+    with anyio.fail_after(10):  # 60 turns would take a minute
+        await asyncio.wait(runs)
+    assert caplog.text.count("may still be running: stop it by hand") == 60
+
+
+async def test_requests_that_are_throttled_together_slow_the_pace_once() -> None:
+    pace = Pace()
+    together = [await pace.turn() for _ in range(50)]
+    assert pace.gap == 0.0
+    for turn in together:
+        pace.slow_down(turn)
+    assert pace.gap == 0.1
+    pace.slow_down(await pace.turn())
+    assert pace.gap == 0.2
+    for _ in range(200):
+        pace.speed_up()
+    assert pace.gap == 0.0
+
+
 async def test_task_cancelled_twice_while_it_is_stopped_is_stopped(
     ecs: FakeEcs, fargate: aiohaul.FargateHandler
 ) -> None:
     ecs.errors["StopTask"] = [(400, "ThrottlingException")] * 2
-    run = asyncio.create_task(fargate.run("batch", "work", timeout=0.3))
+    run = asyncio.create_task(fargate.run("batch", "work", timeout=0.5))
     arn = await _first(ecs)
     await ecs.until(lambda: ecs.calls["StopTask"] >= 1)
     run.cancel()
@@ -277,7 +448,8 @@ async def test_session_that_ends_right_after_a_cancellation_stops_the_task(ecs: 
 async def test_start_that_is_never_answered_says_where_to_look(
     ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiohaul.compute.fargate.CLEANUP_TIMEOUT", 0.1)
+    monkeypatch.setattr("aiohaul.compute.starting.GRACE", 0.1)
+    ecs.unlisted = True
     ecs.hold_start = asyncio.Event()
     with pytest.raises(aiohaul.TaskTimeoutError, match=r"may have been started .* startedBy is"):
         await fargate.run("batch", "work", timeout=0.5)
@@ -312,6 +484,44 @@ async def test_two_hundred_tasks_are_followed_with_two_requests_a_look(
     assert ecs.calls["DescribeTasks"] < 20
 
 
+async def test_batch_that_is_not_answered_holds_up_no_other(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohaul.compute.following._LOOK_TIMEOUT", 1.0)
+    runs = [asyncio.create_task(fargate.run("batch", "work")) for _ in range(130)]
+    await ecs.until(lambda: sum(ecs.asked[-2:]) == 130)
+    (full, other) = next(iter(fargate._following._batches.values()))
+    assert (len(full.followed), len(other.followed)) == (100, 30)
+    of_others = set(other.followed)
+    never = asyncio.Event()
+    ecs.hold_look = (next(iter(full.followed)), never)
+    for arn in ecs.tasks:
+        ecs.end(arn, 0)
+    done: set[asyncio.Task[aiohaul.TaskResult]] = set()
+    with anyio.fail_after(5):
+        while len(done) < 30:
+            done, _ = await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)
+    assert {run.result().arn for run in done} == of_others
+    ecs.hold_look = None  # only the look that is under way is never answered
+    await asyncio.wait(runs)
+    assert {run.result().exit_code for run in runs} == {0}
+    never.set()
+
+
+async def test_two_hundred_tasks_whose_time_is_up_together_share_a_last_look(
+    ecs: FakeEcs, ecs_session: aiohaul.Session
+) -> None:
+    fargate = ecs_session.fargate(interval=60)
+    runs = [asyncio.create_task(fargate.run("batch", "work", timeout=4)) for _ in range(200)]
+    await ecs.until(lambda: len(ecs.tasks) == 200)
+    ecs.end(next(iter(ecs.tasks)), 0)
+    ended = await asyncio.gather(*runs, return_exceptions=True)
+    assert sum(isinstance(each, aiohaul.TaskTimeoutError) for each in ended) == 199
+    assert len(ecs.stopped) == 199
+    assert ecs.calls["DescribeTasks"] <= 8
+
+
 async def test_next_in_line_looks_when_the_one_that_looks_is_cancelled(
     ecs: FakeEcs, ecs_session: aiohaul.Session
 ) -> None:
@@ -329,7 +539,7 @@ async def test_next_in_line_looks_when_the_one_that_looks_is_cancelled(
         ecs.end(last, 0)
         assert (await runs[4]).exit_code == 0
         tasks.create_task(asyncio.sleep(0))
-    assert ecs_session._following._clusters == {}
+    assert ecs_session._following._batches == {}
 
 
 async def test_throttled_looks_are_spaced_out_and_go_on(
@@ -433,6 +643,32 @@ async def test_log_that_cannot_be_read_fails_nothing(
     assert "Allow logs:GetLogEvents" in str(result.log_problem)
 
 
+async def test_throttled_log_is_read_all_the_same(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohaul.aws.service.pause_before", lambda *_: 0.0)
+    monkeypatch.setattr("aiohaul.compute.logs._THROTTLED_PAUSE", 0.01)
+    ecs.log = ["line"]
+    ecs.errors["GetLogEvents"] = [(400, "ThrottlingException")] * 12
+    run = asyncio.create_task(fargate.run("batch", "work", log_group="/ecs/work"))
+    ecs.end(await _first(ecs), 0)
+    result = await run
+    assert ([line.message for line in result.logs], result.log_problem) == (["line"], None)
+
+
+async def test_tasks_that_end_together_share_the_question_where_their_logs_are(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler
+) -> None:
+    run = partial(fargate.run, "batch", "work", log_group="/ecs/work")
+    async with asyncio.TaskGroup() as tasks:
+        runs = [tasks.create_task(run()) for _ in range(50)]
+        await ecs.until(lambda: ecs.asked[-1:] == [50])
+        for arn in ecs.tasks:
+            ecs.end(arn, 0)
+    assert [each.result().log_problem for each in runs] == [None] * 50
+    assert ecs.calls["DescribeTaskDefinition"] <= 25
+
+
 async def test_log_group_that_the_container_does_not_write_to(
     ecs: FakeEcs, fargate: aiohaul.FargateHandler
 ) -> None:
@@ -444,7 +680,7 @@ async def test_log_group_that_the_container_does_not_write_to(
 async def test_timed_out_task_has_its_log(ecs: FakeEcs, fargate: aiohaul.FargateHandler) -> None:
     ecs.log = ["stuck"]
     with pytest.raises(aiohaul.TaskTimeoutError) as e:
-        await fargate.run("batch", "work", log_group="/ecs/work", timeout=0.1)
+        await fargate.run("batch", "work", log_group="/ecs/work", timeout=0.5)
     assert e.value.result is not None
     assert [line.message for line in e.value.result.logs] == ["stuck"]
 
@@ -472,6 +708,16 @@ async def test_definition_runs(
     environment = [{"name": "A", "value": "B"}]
     assert ecs.overrides == [[{"name": "default", "command": ["echo"], "environment": environment}]]
     json.dumps(report.as_dict())
+
+
+async def test_cancelled_definition_stops_its_task_before_its_session_ends(ecs: FakeEcs) -> None:
+    protocol = FARGATE_PROTOCOL | KEYS | {"region_name": REGION, "endpoint_url": ecs.url}
+    run = asyncio.create_task(aiohaul.run(DEFINITION | {"protocol": protocol}))
+    await ecs.until(lambda: len(ecs.tasks) == 1)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError), anyio.fail_after(1):
+        await run
+    assert ecs.stopped == list(ecs.tasks)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import aiohaul
 from aiohaul.aws.retry import pause_before
+from aiohaul.compute.functions import DEFAULT_TIMEOUT
 from aiohaul.compute.invocation import (
     ASYNCHRONOUS_LIMIT,
     SYNCHRONOUS_LIMIT,
@@ -24,6 +25,7 @@ from aiohaul.compute.invocation import (
     in_doubt,
     never_ran,
 )
+from compute_fixtures import KEYS, REGION
 from fake_http import Request
 from fake_lambda import (
     FakeLambda,
@@ -222,6 +224,22 @@ async def test_outcome_in_doubt_is_never_replayed(
     assert (await lambda_session.lambda_().invoke("work")).payload == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("RequestResponse", 202), ("RequestResponse", 204), ("Event", 200), ("DryRun", 200)],
+)
+async def test_answer_to_another_type_of_invocation_is_no_success(
+    functions: FakeLambda, lambda_session: aiohaul.Session, kind: Any, status: int
+) -> None:
+    functions.functions["work"] = returning(b"", status)
+    with pytest.raises(
+        aiohaul.OutcomeUnknownError, match=f"answer to {kind} has status {status}, not 20"
+    ) as e:
+        await lambda_session.lambda_().invoke("work", invocation_type=kind, max_attempts=5)
+    assert (e.value.status, e.value.request_id) == (status, "fake-request")
+    assert len(functions.invocations) == 1
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirect_is_never_followed(
     functions: FakeLambda, lambda_session: aiohaul.Session, status: int
@@ -245,6 +263,18 @@ async def test_silence_ends_at_the_callers_timeout(
     with pytest.raises(aiohaul.OutcomeUnknownError, match="may still be running at AWS"):
         await lambda_session.lambda_().invoke("work", max_attempts=5, **seconds)
     await functions.until(lambda: not functions.connections)
+    assert len(functions.invocations) == 1
+
+
+async def test_silence_ends_a_little_after_lambdas_own_limit(
+    functions: FakeLambda, lambda_session: aiohaul.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 15 * 60 < DEFAULT_TIMEOUT <= 16 * 60
+    monkeypatch.setattr("aiohaul.compute.functions.DEFAULT_TIMEOUT", 0.5)
+    functions.functions["work"] = functions.holding()
+    await lambda_session._clients.service("lambda", once=True)
+    with pytest.raises(aiohaul.OutcomeUnknownError, match=r"no answer came within 0\.5 s"):
+        await lambda_session.lambda_().invoke("work")
     assert len(functions.invocations) == 1
 
 
@@ -340,6 +370,23 @@ async def test_connection_that_is_never_ready_was_not_used(
             await session.lambda_().invoke("work", max_attempts=2)
     assert e.value.attempts == 2
     assert functions.invocations == []
+
+
+async def test_call_that_never_had_a_connection_was_not_sent(
+    functions: FakeLambda, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = functions.url.replace("http:", "https:")
+    async with aiohaul.Session(region=REGION, endpoint_url=url, **KEYS) as session:
+        await session._clients.service("lambda", once=True)
+        with pytest.raises(aiohaul.UnreachableError, match=r"was not sent within 0\.5 s") as e:
+            await session.lambda_().invoke("work", timeout=0.5)
+        assert e.value.retryable
+        call = asyncio.create_task(session.lambda_().invoke("work"))
+        await functions.until(lambda: functions.accepted == 2)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError), anyio.fail_after(1):
+            await call
+    assert "may go on at AWS" not in caplog.text
 
 
 async def test_call_without_a_file_descriptor_was_not_sent(
@@ -474,8 +521,9 @@ async def test_thousand_held_calls_all_cancelled_and_the_next_works(
     await functions.until(lambda: len(functions.invocations) == 1000)
     for call in calls:
         call.cancel()
-    ended = await asyncio.gather(*calls, return_exceptions=True)
-    assert all(isinstance(each, asyncio.CancelledError) for each in ended)
+    with anyio.fail_after(1):
+        await asyncio.wait(calls)
+    assert all(call.cancelled() for call in calls)
     await functions.until(lambda: not functions.connections)
     assert (await lambda_session.lambda_().invoke("quick")).payload == 1
 
@@ -606,6 +654,23 @@ async def test_wait_can_be_resumed_and_times_out(
     assert (await handler.wait_durable(DURABLE_ARN)).result == 1
 
 
+async def test_wait_goes_on_in_another_session(
+    functions: FakeLambda, lambda_session: aiohaul.Session
+) -> None:
+    """As after a restart of the process: the ARN is all that is needed."""
+    functions.functions["work:1"] = returning(
+        b"", status=202, headers={"x-amz-durable-execution-arn": DURABLE_ARN}
+    )
+    functions.states[DURABLE_ARN] = [{"Status": "RUNNING"}]
+    arn = await lambda_session.lambda_().start_durable("work:1", "nightly")
+    with pytest.raises(aiohaul.DurableTimeoutError):
+        await lambda_session.lambda_().wait_durable(arn, timeout=0.1, interval=0.01, stop=False)
+    functions.states[DURABLE_ARN] = [{"Status": "SUCCEEDED", "Result": "1"}]
+    async with aiohaul.Session(region=REGION, endpoint_url=functions.url, **KEYS) as later:
+        assert (await later.lambda_().wait_durable(arn)).result == 1
+    assert functions.stopped == []
+
+
 async def test_durable_execution_that_ended_since_the_last_look_is_no_timeout(
     functions: FakeLambda, lambda_session: aiohaul.Session
 ) -> None:
@@ -640,6 +705,39 @@ async def test_definition_as_users_write_it_runs(
     assert (report.ok, report.status, report.invocation_type) == (True, 202, "Event")
     assert json.loads(functions.invocations[0].body) == {"file-name": "some_file.txt"}
     json.dumps(report.as_dict())
+
+
+async def test_read_timeout_of_a_definition_ends_the_silence(
+    functions: FakeLambda, lambda_session: aiohaul.Session
+) -> None:
+    functions.functions["work"] = functions.holding()
+    definition = {
+        "type": "execution",
+        "functionArn": "work",
+        "invocationType": "RequestResponse",
+        "protocol": LAMBDA_PROTOCOL | {"botocoreReadTimeout": 1},
+    }
+    with pytest.raises(aiohaul.OutcomeUnknownError, match="Read timeout"):
+        await aiohaul.run(definition, session=lambda_session)
+    assert len(functions.invocations) == 1
+
+
+async def test_cancelled_definition_drops_its_connection(
+    functions: FakeLambda, lambda_session: aiohaul.Session
+) -> None:
+    functions.functions["work"] = functions.holding()
+    definition = {
+        "type": "execution",
+        "functionArn": "work",
+        "invocationType": "RequestResponse",
+        "protocol": LAMBDA_PROTOCOL,
+    }
+    run = asyncio.create_task(aiohaul.run(definition, session=lambda_session))
+    await functions.until(lambda: len(functions.invocations) == 1)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError), anyio.fail_after(1):
+        await run
+    await functions.until(lambda: not functions.connections)
 
 
 async def test_failing_function_fails_its_task(

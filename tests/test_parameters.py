@@ -9,9 +9,14 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import aiohaul
 from aiohaul.parameters.single_flight import SingleFlight
+from aiohaul.parameters.ssm import GET_BATCH, batches
+from compute_fixtures import KEYS, REGION
+from fake_ssm import FakeSsm
 
 # SSM
 
@@ -57,6 +62,42 @@ async def test_many_parameters_are_read_ten_at_a_time_in_the_order_of_asking(
     assert list(found) == names[::-1]
     assert found["/many/07"].value == "value of /many/07"
     assert [len(each["Names"]) for each in asked] == [10, 10, 5]
+
+
+ARN = "arn:aws:ssm:eu-west-1:000000000000:parameter"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_versions_of_one_parameter_are_told_apart_without_selectors(order: int) -> None:
+    async with (
+        FakeSsm(versions={"/app/p": ["one", "two", "three"], "q": ["x"]}) as server,
+        aiohaul.Session(region=REGION, endpoint_url=server.url, **KEYS) as session,
+    ):
+        names = ["/app/p", "/app/p:1", f"{ARN}/app/p:2", "q:1", f"{ARN}/q", "/app/p:3"][::order]
+        found = await session.ssm().get_many(names)
+        assert list(found) == names
+        values = {name: parameter.value for name, parameter in found.items()}
+        assert values == dict(
+            zip(names, ["three", "one", "two", "x", "x", "three"][::order], strict=True)
+        )
+        with pytest.raises(aiohaul.ParameterNotFoundError, match="on /app/p:9 failed"):
+            await session.ssm().get("/app/p:9")
+        server.knows_versions = False
+        with pytest.raises(aiohaul.ParameterNotFoundError, match="on /app/p:1 failed"):
+            await session.ssm().get_many(["q", "/app/p:1"])
+
+
+_names = st.from_regex(r"/?[ab]{1,2}(/[ab])?(:[12])?", fullmatch=True)
+
+
+@given(st.lists(_names | _names.map(lambda name: f"{ARN}/{name.removeprefix('/')}"), unique=True))
+def test_names_are_asked_for_once_each_and_no_two_of_a_parameter_together(names: list[str]) -> None:
+    asked = [list(batch.values()) for batch in batches(names)]
+    assert sorted(name for batch in asked for name in batch) == sorted(names)
+    for batch in asked:
+        assert 1 <= len(batch) <= GET_BATCH
+        plain = [name.removeprefix(ARN).removeprefix("/").partition(":")[0] for name in batch]
+        assert len(set(plain)) == len(plain)
 
 
 async def test_parameters_of_a_path(moto_session: aiohaul.Session) -> None:

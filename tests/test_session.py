@@ -8,6 +8,7 @@ import os
 import socket
 from typing import Any
 
+import anyio
 import pytest
 
 import aiohaul
@@ -190,6 +191,26 @@ async def test_role_that_may_not_be_assumed(proxied: Proxied) -> None:
     async with session(s3, role_arn=ROLE) as made:
         with pytest.raises(aiohaul.AccessDeniedError, match=f"AssumeRole on {ROLE}.*sts:Assume"):
             await made.s3().head("b", "k")
+
+
+async def test_role_that_is_not_answered_for_holds_up_nobody_else(proxied: Proxied) -> None:
+    gateway, s3 = proxied
+    bucket = await s3.bucket()
+    held = gateway.rule("^POST /$", hold=True, times=1)
+    async with session(s3) as made:
+        with_role = made.s3(aiohaul.Settings(role_arn=ROLE))
+        first = asyncio.create_task(with_role.touch(bucket, "first"))
+        await held.reached.wait()
+        second = asyncio.create_task(with_role.touch(bucket, "second"))
+        with anyio.fail_after(10):
+            await made.s3().touch(bucket, "other")
+        assert not second.done()
+        first.cancel()  # and the next in line assumes the role
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await second
+        held.go.set()
+    assert await s3.keys(bucket) == ["other", "second"]
 
 
 async def test_role_of_the_environment(proxied: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,14 +40,15 @@ async def work(jobs: Iterable[Callable[[], Awaitable[None]]], width: int) -> Non
 
 async def to_its_end(
     call: Callable[[], Awaitable[T]],
-    grace: float,
+    grace: float | Callable[[], float],
     keep: Callable[[T], None],
     within: float = math.inf,
 ) -> None:
     """Await ``call`` to its end even when cancelled, and hand its result to ``keep``.
 
     For a request whose answer is needed to undo it: the id of an upload that was started. Once
-    the caller is cancelled, ``call`` has ``grace`` more seconds; then the cancellation goes on.
+    the caller is cancelled, ``call`` has ``grace`` more seconds (or what that gives then); then the
+    cancellation goes on.
     In all it has ``within`` seconds; what is not done by then is given up without a word.
 
     It runs in a task of its own: a shield around the caller would not hold off asyncio's own
@@ -71,7 +72,8 @@ async def to_its_end(
         try:
             await ended.wait()
         finally:
-            shield.deadline = min(shield.deadline, anyio.current_time() + grace)
+            more = grace() if callable(grace) else grace
+            shield.deadline = min(shield.deadline, anyio.current_time() + more)
     if failures:
         raise failures[0]
 

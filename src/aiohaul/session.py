@@ -10,6 +10,7 @@ from aiohaul.compute import fargate
 from aiohaul.compute.fargate import FargateHandler
 from aiohaul.compute.following import Following
 from aiohaul.compute.functions import LambdaHandler
+from aiohaul.compute.stopping import Stopping
 from aiohaul.errors import SettingsError
 from aiohaul.parameters.secrets_manager import SecretsHandler
 from aiohaul.parameters.single_flight import SingleFlight
@@ -77,6 +78,7 @@ class Session:
             settings, max_requests=max_requests, max_invocations=max_invocations
         )
         self._following = Following()
+        self._stopping = Stopping()
         self._reads = SingleFlight()
 
     async def __aenter__(self) -> Self:
@@ -115,9 +117,17 @@ class Session:
         Args:
             settings: who and where; what they leave open is the Session's.
             interval: seconds between two looks at running tasks. All that run in a cluster at
-                the same time are looked at together, at the interval of the first.
+                the same time are looked at together, a hundred at a time, at the interval of the
+                first.
         """
-        return FargateHandler(self._clients, self._following, settings, interval=interval)
+        return FargateHandler(
+            self._clients,
+            self._following,
+            self._stopping,
+            self._reads,
+            settings,
+            interval=interval,
+        )
 
     def ssm(self, settings: Settings | None = None) -> SSMHandler:
         """SSM parameters as these settings reach them.

@@ -30,8 +30,9 @@ CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 #: Invocations of functions that are held at once; each takes a connection, and a file descriptor.
 MAX_INVOCATIONS = 4096
-#: How long what was cancelled by a Session's end may take to be undone.
-_UNDO_TIMEOUT = 30.0
+#: How long what was cancelled by a Session's end may take to be undone: hundreds of Fargate tasks
+#: are told to stop at the pace that ECS allows.
+_UNDO_TIMEOUT = 120.0
 #: How long closing connections may take when a Session ends.
 _CLOSE_TIMEOUT = 5.0
 
@@ -59,7 +60,7 @@ class Clients:
         self.max_requests = max_requests
         self.max_invocations = _affordable(max_invocations)
         self._stack = AsyncExitStack()
-        self._lock = anyio.Lock()
+        self._locks: dict[tuple[Settings, _Environment], anyio.Lock] = {}
         self._paces: dict[tuple[str, bool, str], Pace] = {}
         self._sessions: dict[tuple[Settings, _Environment], AioSession] = {}
         self._services: dict[tuple[str, bool, Settings, _Environment], Service] = {}
@@ -118,7 +119,9 @@ class Clients:
         found = self._services.get(key)
         if found is not None:
             return found
-        async with self._lock:  # one at a time: botocore's get_credentials has no lock of its own
+        # One at a time: botocore's get_credentials has no lock of its own. That is one for each
+        # identity: where STS does not answer for one, the others go on.
+        async with self._locks.setdefault(key[2:], anyio.Lock()):
             if key not in self._services:
                 client = await self._create(name, settings, environment, self._config(once=once))
                 if self._ended:  # meanwhile; the stack was closed without the new client

@@ -139,6 +139,7 @@ _PERMISSIONS = {
     "RunTask": "ecs:RunTask (and iam:PassRole on the roles of the task)",
     "DescribeTasks": "ecs:DescribeTasks",
     "DescribeTaskDefinition": "ecs:DescribeTaskDefinition",
+    "ListTasks": "ecs:ListTasks",
     "StopTask": "ecs:StopTask",
     "GetLogEvents": "logs:GetLogEvents",
     "GetParameters": "ssm:GetParameters (and kms:Decrypt for a SecureString)",

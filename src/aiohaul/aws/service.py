@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from aiohaul.aws.connecting import Note, noting
 from aiohaul.aws.credentials import is_aws
 from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
@@ -18,6 +19,8 @@ from aiohaul.aws.retry import ATTEMPTS, pause_before
 from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
 
 T = TypeVar("T")
+#: Sends one request, once.
+Send = Callable[[Note], Awaitable[dict[str, Any]]]
 
 #: Bytes of a payload that are written without giving the event loop a turn.
 _ONE_GO = 2**20
@@ -99,6 +102,49 @@ class Service:
         once = partial(self._send, operation, target, parameters)
         return await self._again_and_again(once, (UnreachableError, ThrottledError))
 
+    async def call_through(
+        self,
+        attempt: Callable[[Send], Awaitable[T]],
+        operation: str,
+        target: str,
+        /,
+        **parameters: Any,
+    ) -> T:
+        """Like :meth:`call`, each attempt made by ``attempt``, once a slot is free.
+
+        For a request whose answer must not be lost: who awaits it to its end, even if cancelled,
+        must not await the wait for a slot and the pauses between two attempts as well.
+
+        Args:
+            attempt: is given what sends the request; what it returns is returned.
+            operation: as for :meth:`call`.
+            target: as for :meth:`call`.
+            parameters: the operation's own.
+
+        Raises:
+            ServiceError: or one of its kinds.
+            SettingsError: there is no way to send it.
+            SessionError: the Session has ended.
+        """
+
+        async def send(note: Note) -> dict[str, Any]:
+            with noting(note):
+                return await self._send(operation, target, parameters)
+
+        return await self._again_and_again(partial(attempt, send))
+
+    async def attempt(self, operation: str, target: str, /, **parameters: Any) -> dict[str, Any]:
+        """Like :meth:`call`, but sent only once: the caller decides what is sent again.
+
+        Raises:
+            ServiceError: or one of its kinds.
+            SettingsError: there is no way to send it.
+            SessionError: the Session has ended.
+        """
+        self._check()
+        async with self._pace.slot():
+            return await self._send(operation, target, parameters)
+
     async def read(self, target: str, /, **parameters: Any) -> tuple[bytes, dict[str, Any]]:
         """Get an object or a range of it (S3 GetObject): its bytes, and the rest of the answer.
 
@@ -126,7 +172,7 @@ class Service:
         /,
         *,
         read_timeout: float,
-        started: Callable[[], None],
+        note: Note,
         **parameters: Any,
     ) -> tuple[bytes, dict[str, Any]]:
         """Call a function once (Lambda Invoke): its payload's bytes, and the rest of the answer.
@@ -135,7 +181,7 @@ class Service:
             target: the function, as error messages name it.
             payload: what is sent to it.
             read_timeout: seconds of silence on the connection before it is given up.
-            started: called once a slot is free: from then on the function may be reached.
+            note: told whether the function may have been reached.
             parameters: the operation's own.
 
         Raises:
@@ -143,8 +189,7 @@ class Service:
         """
         self._check()
         async with self._pace.slot():
-            started()
-            with translated("Invoke", target):
+            with translated("Invoke", target), noting(note):
                 parameters[_READ_TIMEOUT_PARAMETER] = read_timeout
                 # aiohttp writes bytes in one go, and warns of many; a file it writes piece by piece
                 body: Any = io.BytesIO(payload) if len(payload) > _ONE_GO else payload

@@ -6,6 +6,8 @@ from typing import Any
 
 from aiobotocore.httpsession import AIOHTTPSession
 
+from aiohaul.aws.connecting import telling
+
 
 class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
     """Gives botocore every answer as it came, a redirect too.
@@ -13,6 +15,9 @@ class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no typ
     botocore follows none by itself, but for S3's to another region, which it signs anew. aiohttp
     would: an invocation would be sent twice, its payload to whoever the answer names.
     """
+
+    async def _create_connector(self, proxy_url: str | None) -> Any:
+        return telling(await super()._create_connector(proxy_url))
 
     async def _get_session(self, proxy_url: str | None) -> Any:
         session = await super()._get_session(proxy_url)

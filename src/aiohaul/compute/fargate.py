@@ -12,31 +12,25 @@ import anyio
 
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
-from aiohaul.compute.following import Following
+from aiohaul.compute.following import Followed, Following
 from aiohaul.compute.logs import LogStream, OnLog, stream_name
+from aiohaul.compute.starting import start
+from aiohaul.compute.stopping import Stopping
 from aiohaul.compute.task import Run, TaskResult, check_container, judged, out_of_time, too_late
-from aiohaul.concurrency import to_its_end
-from aiohaul.errors import (
-    EndpointError,
-    HaulError,
-    OutcomeUnknownError,
-    ServiceError,
-    TaskStartError,
-    ThrottledError,
-    UnreachableError,
-)
+from aiohaul.errors import HaulError, ServiceError
+from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.settings import Settings
 
 #: Seconds until a task has to run.
 INIT_TIMEOUT = 60.0
 #: Seconds between two looks at all running tasks of a cluster.
 INTERVAL = 5.0
-#: Seconds that a request in flight, and then StopTask, may take once a run is over.
-CLEANUP_TIMEOUT = 5.0
-#: Seconds for which a task is told to stop, where ECS throttles or does not answer.
-_STOP_TIMEOUT = 30.0
+#: Seconds that a last look at a task whose time is up, and at its log, may take.
+_LAST_LOOK_TIMEOUT = 5.0
 #: Seconds that reading the log may take at the end, and the time that its last lines need.
 _LOG_TIMEOUT = 60.0
+#: Seconds that reading on may take while the task runs: the looks at it wait for that.
+_LIVE_LOG_TIMEOUT = 10.0
 _LOG_LAG = 2.0
 #: The container that an override without a name is for, as users of OTF know it.
 _DEFAULT_CONTAINER = "default"
@@ -54,12 +48,16 @@ class FargateHandler:
         self,
         clients: Clients,
         following: Following,
+        stopping: Stopping,
+        reads: SingleFlight,
         settings: Settings | None = None,
         *,
         interval: float = INTERVAL,
     ) -> None:
         self._clients = clients
         self._following = following
+        self._stopping = stopping
+        self._reads = reads
         self._settings = settings
         self._interval = interval
 
@@ -79,11 +77,18 @@ class FargateHandler:
         """Run a task and wait for its end.
 
         However this call ends (cancelled, timed out, or by an error), a task that has not ended
-        is told to stop first, and the call waits until AWS took that. A RunTask that is
-        cancelled while it is in flight is waited for, so that its task is not lost.
+        is told to stop first, and the call waits until AWS took that.
+
+        So a cancelled call ends within a second where ECS answers in that time. Where it does
+        not, a RunTask under way has five seconds more, and where no answer comes ListTasks five
+        to find the task; StopTask is sent until ECS takes it, at a pace that all stops of the
+        session share, and given up once ECS took none for 30 seconds. Cancelled while nothing is
+        under way (no slot is free, no connection has come about, or it pauses between two
+        attempts), it ends at once, and nothing was started.
 
         AWS: RunTask with a clientToken; DescribeTasks, shared by all tasks that the session
-        follows in a cluster; StopTask; with ``log_group`` DescribeTaskDefinition and GetLogEvents.
+        follows in a cluster; StopTask; ListTasks if RunTask was not answered; with ``log_group``
+        DescribeTaskDefinition and GetLogEvents.
 
         Args:
             cluster: name or ARN.
@@ -141,17 +146,15 @@ class FargateHandler:
         try:
             with anyio.CancelScope(deadline=deadline) as starting:
                 ecs = await self._clients.service("ecs", self._settings)
-                await to_its_end(partial(_started, ecs, run, request), CLEANUP_TIMEOUT, run.keep)
+                await start(ecs, run, request)
             if not starting.cancelled_caught and ecs is not None:
                 check_container(run)
                 in_time = await self._follow(ecs, run, deadline, init_timeout)
         finally:
-            if ecs is not None and run.arn is not None and not run.ended:
-                stopped = await _stop(ecs, run)
-            elif run.sent and run.arn is None:
-                _log.error("%s", run.in_doubt)
+            if ecs is not None:
+                stopped = await self._stopping.leave_nothing(ecs, run)
         if not in_time:
-            await self._read_log(run, 0.0, CLEANUP_TIMEOUT)
+            await self._read_log(run, 0.0, _LAST_LOOK_TIMEOUT)
             raise out_of_time(run, timeout, init_timeout, stopped=stopped)
         await self._read_log(run, _LOG_LAG, _LOG_TIMEOUT)
         return judged(run)
@@ -159,8 +162,8 @@ class FargateHandler:
     async def _follow(self, ecs: Service, run: Run, deadline: float, init_timeout: float) -> bool:
         """Look until the task has ended: True if it has in time.
 
-        A task whose time is up is looked at once more, by itself: since the last look at all of
-        them it may have ended, or begun to run.
+        A task whose time is up is looked at once more: since the last look at all of them it may
+        have ended, or begun to run.
         """
         arn = run.arn or ""
         init_deadline = min(deadline, anyio.current_time() + init_timeout)
@@ -170,9 +173,9 @@ class FargateHandler:
                 with anyio.CancelScope(deadline=time_up) as turn:
                     run.take(await followed.look())
                     if run.on_log is not None and run.running and not run.ended:
-                        await self._read_log(run, None, _LOG_TIMEOUT)
+                        await self._read_log(run, None, _LIVE_LOG_TIMEOUT)
                 if turn.cancelled_caught:
-                    await _look_alone(ecs, run)
+                    await _look_once_more(followed, run)
                     if too_late(run, whole=time_up == deadline):
                         return False
         return True
@@ -196,8 +199,12 @@ class FargateHandler:
         ecs = await self._clients.service("ecs", self._settings)
         definition = run.state.get("taskDefinitionArn", "")
         try:
-            answer = await ecs.call(
-                "describe_task_definition", definition, taskDefinition=definition
+            # Tasks of one definition often end together.
+            answer = await self._reads.read(
+                (ecs, "definition", definition),
+                partial(
+                    ecs.call, "describe_task_definition", definition, taskDefinition=definition
+                ),
             )
         except ServiceError as error:
             run.log_problem = str(error)
@@ -213,82 +220,13 @@ class FargateHandler:
         run.log = LogStream(logs, run.log_group or "", stream, run.on_log)
 
 
-async def _started(ecs: Service, run: Run, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Send RunTask: its answer, if that has a task.
-
-    Raises:
-        TaskStartError: ECS has no room for it.
-        OutcomeUnknownError: it was sent, and no answer came.
-        ServiceError: ECS refused it.
-    """
-    target = f"{request['taskDefinition']} in {run.cluster}"
-    run.sent = True
-    try:
-        answer: Mapping[str, Any] = await ecs.call("run_task", target, **request)
-    except EndpointError as error:
-        if isinstance(error, UnreachableError):
-            run.sent = False
-            raise
-        raise OutcomeUnknownError(
-            f"{error.problem} {run.in_doubt[0].upper()}{run.in_doubt[1:]}.",
-            operation="RunTask",
-            target=target,
-            code=error.code,
-            attempts=error.attempts,
-        ) from error
-    except ServiceError:
-        run.sent = False
-        raise
-    if not answer.get("tasks"):
-        run.sent = False
-        told = answer.get("failures") or [{}]
-        reason = ": ".join(told[0][key] for key in ("reason", "detail") if told[0].get(key))
-        raise TaskStartError(f"{target} was not started: {reason or 'ECS gives no reason'}")
-    return answer
-
-
-async def _look_alone(ecs: Service, run: Run) -> None:
-    """Look at one task now, if that can be had soon."""
-    with anyio.move_on_after(CLEANUP_TIMEOUT):
+async def _look_once_more(followed: Followed, run: Run) -> None:
+    """Look at a task whose time is up, if that can be had soon; all of these share a look."""
+    with anyio.move_on_after(_LAST_LOOK_TIMEOUT):
         try:
-            answer = await ecs.call(
-                "describe_tasks", run.cluster, cluster=run.cluster, tasks=[run.arn]
-            )
+            run.take(await followed.look(now=True))
         except HaulError as error:
             _log.warning("%s; the look before counts", error)
-        else:
-            run.take(next(iter(answer.get("tasks", ())), None))
-
-
-async def _stop(ecs: Service, run: Run) -> bool:
-    """Tell the task to stop, whatever happens to the caller: True if AWS took that."""
-    stopped: list[bool] = []
-
-    async def stop() -> bool:
-        while True:
-            try:
-                await ecs.call(
-                    "stop_task",
-                    run.arn or "",
-                    cluster=run.cluster,
-                    task=run.arn,
-                    reason="aiohaul: the wait for it was cancelled, timed out or failed",
-                )
-            except ThrottledError as error:
-                _log.info("%s; it is told again", error)
-            except HaulError as error:
-                _log.error("%s; it may still be running: stop it by hand", error)
-                return False
-            else:
-                _log.info("%s was told to stop", run.arn)
-                return True
-
-    try:
-        await to_its_end(stop, _STOP_TIMEOUT, stopped.append, within=_STOP_TIMEOUT)
-    finally:
-        if not stopped:
-            _log.error("%s was not stopped within %g s: stop it by hand", run.arn, _STOP_TIMEOUT)
-    return any(stopped)
 
 
 def _named(

@@ -20,6 +20,7 @@ from aiohaul.compute.invocation import (
     InvocationType,
     check_durable_name,
     check_function,
+    check_status,
     encoded,
     in_doubt,
     invocation_from,
@@ -66,10 +67,9 @@ class _Call:
         """How long it has taken so far."""
         return anyio.current_time() - self.begun
 
-    def start(self) -> None:
-        """From here on the function may be reached."""
-        self.attempts += 1
-        self.sent = True
+    def note(self, *, reached: bool) -> None:
+        """Note whether the function may have been reached."""
+        self.sent = reached
 
 
 class LambdaHandler:
@@ -126,7 +126,8 @@ class LambdaHandler:
             AccessDeniedError: the credentials may not call it.
             ThrottledError: Lambda has no room for it; the function did not run.
             UnreachableError: nothing was sent: no connection, or no slot in time.
-            OutcomeUnknownError: it was sent, and no clear answer came in time, or ever.
+            OutcomeUnknownError: it was sent, and no clear answer came in time, or ever; or the
+                answer is not that to this type of invocation, such as 202 for RequestResponse.
             ServiceError: another refusal.
         """
         check_function(function)
@@ -275,6 +276,7 @@ class LambdaHandler:
                         f" {invocation.complaint}",
                         invocation,
                     )
+                check_status(invocation, call.parameters["InvocationType"])
                 return invocation
         except anyio.get_cancelled_exc_class():
             if call.sent:
@@ -291,12 +293,13 @@ class LambdaHandler:
 async def _send(service: Service, call: _Call) -> tuple[bytes, dict[str, Any]]:
     """Send a call, and again only where the function provably did not run."""
     for attempt in itertools.count(1):
+        call.attempts = attempt
         try:
             return await service.invoke(
                 call.function,
                 call.payload,
                 read_timeout=call.read_timeout,
-                started=call.start,
+                note=call.note,
                 **call.parameters,
             )
         except ServiceError as error:
@@ -316,8 +319,9 @@ async def _send(service: Service, call: _Call) -> tuple[bytes, dict[str, Any]]:
 def _out_of_time(call: _Call) -> ServiceError:
     if not call.sent:
         return UnreachableError(
-            f"it was not sent within {call.timeout:g} s: no slot was free, or no credentials came.",
-            advice="Raise the max_invocations of the Session, or the timeout.",
+            f"it was not sent within {call.timeout:g} s: no slot was free, no credentials came, or"
+            " no connection came about.",
+            advice="Raise the Session's max_invocations or the timeout, and check the network.",
             operation="Invoke",
             target=call.function,
             code="Timeout",

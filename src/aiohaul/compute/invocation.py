@@ -29,6 +29,8 @@ UNKNOWN = (
 )
 #: Characters of a function's own words that an error message repeats.
 _QUOTED = 300
+#: The status by which Lambda says that it did what was asked for.
+_STATUS = {"RequestResponse": 200, "Event": 202, "DryRun": 204}
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERROR = 500
 
@@ -194,6 +196,25 @@ def in_doubt(error: ServiceError) -> bool:
     if error.operation != "Invoke" or never_ran(error):
         return False
     return error.status is None or error.status >= _SERVER_ERROR
+
+
+def check_status(invocation: Invocation, invocation_type: InvocationType) -> None:
+    """Refuse an answer to another question: an event that was run, a call that was only queued.
+
+    Raises:
+        OutcomeUnknownError: its status is not the one of this type of invocation.
+    """
+    wanted = _STATUS[invocation_type]
+    if invocation.status != wanted:
+        raise OutcomeUnknownError(
+            f"the answer to {invocation_type} has status {invocation.status}, not {wanted}."
+            f" {UNKNOWN}",
+            operation="Invoke",
+            target=invocation.function,
+            code="UnexpectedStatus",
+            status=invocation.status,
+            request_id=invocation.request_id,
+        )
 
 
 def outcome_unknown(error: ServiceError) -> OutcomeUnknownError:

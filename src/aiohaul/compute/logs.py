@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
+
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
-from aiohaul.errors import ServiceError
+from aiohaul.errors import ServiceError, ThrottledError
 
 #: Lines of a log that are kept: the last ones. A callback is told of all.
 KEPT_LINES = 10_000
+#: Seconds, give or take a half, after which a log is asked for again that was throttled.
+_THROTTLED_PAUSE = 5.0
 _MILLISECONDS = 1000
 
 _log = logging.getLogger(__name__)
@@ -89,11 +94,21 @@ class LogStream:
         """Read every line that came since the last time (GetLogEvents, page by page).
 
         A log is no part of the work: what prevents its reading is noted in ``problem`` and
-        logged, and not raised.
+        logged, and not raised. While CloudWatch throttles it is tried again: who calls this
+        bounds the time.
         """
+        while not await self._read_all():  # noqa: ASYNC110  # the news is at AWS
+            # Tasks that ended together must not go on asking together.
+            await anyio.sleep(_THROTTLED_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
+
+    async def _read_all(self) -> bool:
+        """Read to the end for now: False if that was throttled."""
         try:
             while await self._read_page():
                 pass
+        except ThrottledError as error:
+            self.problem = str(error)
+            return False
         except ServiceError as error:
             self.problem = str(error)
             # A stream begins to exist with its first line.
@@ -101,6 +116,7 @@ class LogStream:
                 _log.warning("the log of a task was not read: %s", error)
         else:
             self.problem = None
+        return True
 
     async def _read_page(self) -> bool:
         """Read one page: True if there may be more."""

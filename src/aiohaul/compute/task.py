@@ -53,8 +53,8 @@ class Run:
         on_log: told of every line.
         begun: when the call began, on the clock of the event loop.
         token: makes RunTask idempotent, and stands in the task's ``startedBy``.
-        sent: the task may have been started.
         arn: the task; None before it was started.
+        in_doubt: a task may have been started, and nobody knows its ARN.
         state: the last that DescribeTasks, or RunTask, told of it.
         log: its log, once that is found.
         log_problem: why it cannot be found.
@@ -66,20 +66,26 @@ class Run:
     on_log: OnLog | None
     begun: float
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
-    sent: bool = False
     arn: str | None = None
+    in_doubt: bool = False
     state: State = field(default_factory=dict)
     log: LogStream | None = None
     log_problem: str | None = None
 
     def keep(self, answer: Mapping[str, Any]) -> None:
-        """Take what RunTask answered."""
+        """Take what RunTask answered: the task, or that there is none."""
         with translated("RunTask", self.cluster):
-            self.arn = answer["tasks"][0]["taskArn"]
-            self.state = answer["tasks"][0]
+            if started := answer.get("tasks"):
+                self.arn, self.state = started[0]["taskArn"], started[0]
+        self.in_doubt = False
+
+    def found(self, answer: Mapping[str, Any]) -> None:
+        """Take what ListTasks answered; that there is none yet settles nothing."""
+        if arns := answer.get("taskArns"):
+            self.arn, self.in_doubt = arns[0], False
 
     @property
-    def in_doubt(self) -> str:
+    def where_to_look(self) -> str:
         """What to say of a task that may have been started, where nobody knows its ARN."""
         return (
             f"it may have been started all the same: look in {self.cluster} for a task whose"
@@ -158,7 +164,7 @@ def out_of_time(
     whole = timeout is not None and seconds >= timeout
     problem = f"done within {timeout:g} s" if whole else f"running within {init_timeout:g} s"
     if run.arn is None:
-        doubt = f"; {run.in_doubt}" if run.sent else ""
+        doubt = f"; {run.where_to_look}" if run.in_doubt else ""
         return TaskTimeoutError(f"the task was not started within {timeout:g} s{doubt}", None)
     fate = "it was told to stop" if stopped else "it could not be stopped: stop it by hand"
     status = run.state.get("lastStatus", "UNKNOWN")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -161,18 +161,16 @@ class SSMHandler:
 async def _get_many(ssm: Service, names: Sequence[str], *, decrypt: bool) -> dict[str, Parameter]:
     found: dict[str, Parameter] = {}
     # One batch after the other: AWS allows 40 of these requests a second in the whole account.
-    for start in range(0, len(names), GET_BATCH):
-        batch = names[start : start + GET_BATCH]
-        answer = await ssm.call(
-            "get_parameters", ", ".join(batch), Names=list(batch), WithDecryption=decrypt
-        )
-        with translated("GetParameters", ", ".join(batch)):
+    for batch in batches(names):
+        asked = list(batch.values())
+        target = ", ".join(asked)
+        answer = await ssm.call("get_parameters", target, Names=asked, WithDecryption=decrypt)
+        with translated("GetParameters", target):
             for told in answer.get("Parameters", ()):
-                for alias in (told["Name"], told.get("ARN", "")):
-                    # Not every server repeats the selector by which it was asked.
-                    for selector in (told.get("Selector", ""), f":{told['Version']}"):
-                        found[f"{alias}{selector}"] = _parameter(told)
-        missing = [name for name in batch if name not in found]
+                name = batch.get(_split(told["Name"])[0])
+                if name is not None and _is_meant(_split(name)[1], told):
+                    found[name] = _parameter(told)
+        missing = [name for name in asked if name not in found]
         if missing:
             raise service_error(
                 "ParameterNotFound",
@@ -183,6 +181,40 @@ async def _get_many(ssm: Service, names: Sequence[str], *, decrypt: bool) -> dic
                 request_id=answer.get("ResponseMetadata", {}).get("RequestId"),
             )
     return {name: found[name] for name in names}
+
+
+def batches(names: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Pure: names to ask for together, by the parameter that each is of.
+
+    No two are of one parameter: not every server repeats the version or label by which it was
+    asked, and then the answers to ``p`` and ``p:3`` cannot be told apart.
+    """
+    left = list(names)
+    while left:
+        batch: dict[str, str] = {}
+        later = []
+        for name in left:
+            parameter, _ = _split(name)
+            if parameter in batch or len(batch) == GET_BATCH:
+                later.append(name)
+            else:
+                batch[parameter] = name
+        yield batch
+        left = later
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The parameter that a name or ARN is of, and its version or label, or ""."""
+    if name.startswith("arn:"):
+        _, _, name = name.partition(":parameter")
+    parameter, _, selector = name.partition(":")
+    # The ARN of /a and that of a are written alike, but for the "/" that the latter adds.
+    return parameter.removeprefix("/"), selector
+
+
+def _is_meant(selector: str, told: Mapping[str, Any]) -> bool:
+    """Whether an answer is of the version that was asked for."""
+    return not selector.isdecimal() or int(selector) == told["Version"]
 
 
 async def _get_by_path(
