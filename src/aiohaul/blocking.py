@@ -140,12 +140,14 @@ class Cancellable(Generic[T]):
         Raises:
             CancelledError: it was cancelled (that of ``concurrent.futures``); raised within 1 s
                 of that, even if the cleanup goes on.
-            BaseException: whatever the call raised.
+            BaseException: whatever the call raised. An interrupt of the waiting thread, after
+                the call was cancelled and had the same time for its cleanup.
         """
         try:
             self._wait()
         except BaseException:  # Ctrl-C in the thread that waits
             self.cancel()
+            self._wait()  # another Ctrl-C ends this as well
             raise
         if self._give_up is not None:
             raise CancelledError
@@ -207,12 +209,12 @@ def call(
 
 
 class Calls:
-    """The calls of one owner, which another thread ends all at once and for good."""
+    """The calls of one owner, which another thread ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._under_way: set[Cancellable[Any]] = set()
-        self._ended = False
+        self._refuse_next = False
 
     def call(
         self,
@@ -220,14 +222,15 @@ class Calls:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Like :func:`call`, until :meth:`end`.
+        """Like :func:`call`, but for :meth:`end`.
 
         Raises:
-            CancelledError: ended before or meanwhile (that of ``concurrent.futures``).
+            CancelledError: ended meanwhile, or before it began (that of ``concurrent.futures``).
             BaseException: whatever ``function`` raises.
         """
         with self._lock:
-            if self._ended:
+            if self._refuse_next:
+                self._refuse_next = False
                 raise CancelledError
             under_way = start(function, *args, **kwargs)
             self._under_way.add(under_way)
@@ -238,9 +241,13 @@ class Calls:
                 self._under_way.discard(under_way)
 
     def end(self) -> None:
-        """Cancel what is under way, and let nothing start any more. Returns at once."""
+        """Cancel what is under way; if nothing is, the next call, before it begins.
+
+        The thread that is to make the call may be slower than the one that ends it. Calls after
+        that are made as ever. Returns at once.
+        """
         with self._lock:
-            self._ended = True
             under_way = list(self._under_way)
+            self._refuse_next = not under_way
         for each in under_way:
             each.cancel()
