@@ -188,13 +188,20 @@ def test_a_fork_while_many_threads_call() -> None:
 
 def test_an_exiting_process_waits_for_nothing() -> None:
     code = (
-        "import anyio, time\n"
+        "import anyio, asyncio, threading, time\n"
         "from anyio import to_thread\n"
         "from aiohaul import blocking\n"
+        "begun = threading.Event()\n"
+        "def stuck(): begun.set(); time.sleep(60)\n"
         "async def forever(_): await anyio.sleep_forever()\n"
         "async def in_thread(_): await to_thread.run_sync(time.sleep, 0)\n"
+        "async def idle(_): await in_thread(_); await forever(_)\n"
+        "async def lookup(_): await asyncio.get_running_loop().run_in_executor(None, stuck)\n"
         "blocking.start(forever)\n"
+        "blocking.start(idle)\n"
+        "blocking.start(lookup)\n"
         "blocking.call(in_thread)\n"
+        "begun.wait()\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],

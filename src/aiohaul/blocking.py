@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -23,6 +24,28 @@ T = TypeVar("T")
 GRACE = 0.8
 
 
+class _Daemons(ThreadPoolExecutor):
+    """A daemon thread for each job: a process that is done waits for asyncio's own threads.
+
+    Jobs are few: asyncio looks names up in these threads, and aiobotocore reads certificates.
+    """
+
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> concurrent.futures.Future[T]:
+        job: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def run() -> None:
+            if job.set_running_or_notify_cancel():
+                try:
+                    job.set_result(fn(*args, **kwargs))
+                except BaseException as error:  # noqa: BLE001  # it goes to whoever waits
+                    job.set_exception(error)
+
+        threading.Thread(target=run, name="aiohaul job", daemon=True).start()
+        return job
+
+
 class _Home:
     """An event loop in a daemon thread, and the Session on it.
 
@@ -33,6 +56,7 @@ class _Home:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(_Daemons())
         self.tasks: set[asyncio.Task[None]] = set()
         self._session: Session | None = None
         self.thread = threading.Thread(target=self._run, name="aiohaul", daemon=True)
