@@ -89,6 +89,18 @@ async def test_s3_to_two_buckets_with_flag_acl_and_delete(moto_s3: Store) -> Non
         assert await moto_s3.has_owner_acl(bucket, key)
 
 
+@pytest.mark.parametrize(
+    "off", [{"disableBucketOwnerControlACL": True}, {"bucket_owner_full_control": False}]
+)
+async def test_no_acl_where_it_is_disabled(moto_s3: Store, off: dict[str, bool]) -> None:
+    one, two = [await moto_s3.bucket() for _ in range(2)]
+    await moto_s3.put(one, "src/a.txt", b"a")
+    there = to(moto_s3, two, flags={"fullPath": "done"}, protocol=moto_s3.protocol(**off))
+    assert await carried_out(transfer(source(moto_s3, one), there))
+    for key in ("in/a.txt", "done"):
+        assert not await moto_s3.has_owner_acl(two, key)
+
+
 async def test_proxy_and_move_to_another_bucket(moto_s3: Store) -> None:
     one, two, archive = [await moto_s3.bucket() for _ in range(3)]
     await moto_s3.fill(one, {"src/a.txt": b"a", "src/.hidden.txt": b"h"})
@@ -101,6 +113,8 @@ async def test_proxy_and_move_to_another_bucket(moto_s3: Store) -> None:
     )
     assert await moto_s3.contents(two) == {"in/a.txt": b"a", "in/.hidden.txt": b"h"}
     assert await moto_s3.keys(archive) == ["old/.hidden.txt", "old/a.txt"]
+    for bucket, key in [(two, "in/a.txt"), (archive, "old/a.txt")]:
+        assert await moto_s3.has_owner_acl(bucket, key)
     assert await moto_s3.keys(one) == []
 
 
