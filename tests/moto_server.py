@@ -27,5 +27,5 @@ def remembering(canned: Any) -> Any:
 
 
 if __name__ == "__main__":
-    responses.get_canned_acl = remembering(responses.get_canned_acl)
+    vars(responses)["get_canned_acl"] = remembering(models.get_canned_acl)
     demo._serve()
