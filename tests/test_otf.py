@@ -25,6 +25,7 @@ from opentaskpy.taskhandlers.batch import Batch
 from opentaskpy.taskhandlers.execution import Execution
 from opentaskpy.taskhandlers.transfer import Transfer
 
+import aiohaul
 from aiohaul import blocking
 from fake_ecs import FakeEcs
 from fake_http import FakeServer, Request
@@ -126,6 +127,20 @@ async def test_s3_to_local_and_back(moto_s3: Store, tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_bytes() == b"a"
     assert await carried_out(transfer({**here, "fileRegex": "a"}, to(moto_s3, two)))
     assert await moto_s3.contents(two) == {"in/a.txt": b"a"}
+
+
+async def test_a_source_without_a_directory_is_the_whole_bucket(
+    moto_s3: Store, tmp_path: Path
+) -> None:
+    one, two = [await moto_s3.bucket() for _ in range(2)]
+    await moto_s3.fill(one, {"a.txt": b"a", "deep/er/b.txt": b"b"})
+    given = {"bucket": one, "fileRegex": ".*", "protocol": moto_s3.protocol()}
+    here = {"directory": str(tmp_path), "protocol": {"name": "local"}}
+    there = {"bucket": two, "protocol": moto_s3.protocol()}
+    assert await carried_out(transfer({**given, "fileWatch": {"timeout": 1}}, there))
+    assert await moto_s3.contents(two) == {"a.txt": b"a", "b.txt": b"b"}
+    assert await carried_out(transfer(given, here))
+    assert (tmp_path / "b.txt").read_bytes() == b"b"
 
 
 async def test_a_watch_without_a_regex_of_its_source(moto_s3: Store) -> None:
@@ -469,12 +484,116 @@ def test_handlers_share_everything_that_costs(in_moto: None) -> None:  # noqa: A
         handler.tidy()
 
 
-@pytest.mark.parametrize("wrong", [{"bukket": "b"}, {"encryption": {"sign": True}}])
-def test_otf_refuses_what_the_contract_refuses(wrong: dict[str, Any]) -> None:
-    protocol = {"name": f"{HANDLERS}.s3.S3Transfer"}
-    given = {"bucket": "b", "fileRegex": "x", "protocol": protocol}
-    assert validate_transfer_json(transfer(given, {"bucket": "c", "protocol": protocol}))
-    assert not validate_transfer_json(transfer({**given, **wrong}))
+def s3_side(**more: Any) -> dict[str, Any]:
+    given = {"bucket": "b", "fileRegex": "x", "protocol": {"name": f"{HANDLERS}.s3.S3Transfer"}}
+    return {**given, **more}
+
+
+def s3_protocol(**more: Any) -> dict[str, Any]:
+    return {"protocol": {"name": f"{HANDLERS}.s3.S3Transfer", **more}}
+
+
+def accepted_by_the_core(definition: dict[str, Any]) -> bool:
+    try:
+        aiohaul.validate(definition)
+    except aiohaul.DefinitionError:
+        return False
+    return True
+
+
+def accepted_by_otf(definition: dict[str, Any]) -> bool:
+    validate = (
+        validate_transfer_json if definition["type"] == "transfer" else validate_execution_json
+    )
+    accepted: bool = validate(json.loads(json.dumps(definition)))
+    return accepted
+
+
+@pytest.mark.parametrize(
+    ("right", "more"),
+    [
+        (True, {}),
+        (True, {"directory": "a/b", "error": False}),
+        (False, {"directory": "/a"}),
+        (False, {"directory": "a/"}),
+        (False, {"bukket": "b"}),
+        (False, {"bucket": 7}),
+        (True, {"fileWatch": {"timeout": 1, "sleepTime": 2, "directory": "d", "watchOnly": True}}),
+        (False, {"fileWatch": {"timeout": "long"}}),
+        (True, {"conditionals": {"size": {"gt": 1}, "age": {"lt": 9}, "count": {"minCount": 1}}}),
+        (False, {"conditionals": {"size": {}}}),
+        (True, {"postCopyAction": {"action": "move", "destination": "s3://c/d/"}}),
+        (False, {"postCopyAction": {"action": "move", "destination": "d"}}),
+        (False, {"postCopyAction": {"action": "rename", "destination": "d/"}}),
+        (True, {"postCopyAction": {"action": "none"}}),
+        (False, {"postCopyAction": {"action": "burn"}}),
+        (True, s3_protocol(disableBucketOwnerControlACL=True, endpoint_url="http://127.0.0.1:1")),
+        (True, s3_protocol(bucket_owner_full_control=False)),
+        (True, s3_protocol(assume_role_arn="arn:x", token_expiry_seconds=900)),
+        (False, s3_protocol(token_expiry_seconds=900)),
+        (False, s3_protocol(assume_role_arn="arn:x", token_expiry_seconds=10)),
+        (False, s3_protocol(access_key_id="half")),
+        (False, s3_protocol(unheard_of=True)),
+    ],
+)
+def test_otf_and_the_core_accept_the_same_sources(right: bool, more: dict[str, Any]) -> None:
+    definition = transfer(s3_side(**more))
+    assert accepted_by_otf(definition) is accepted_by_the_core(definition) is right
+
+
+@pytest.mark.parametrize(
+    ("right", "more"),
+    [
+        (True, {"flag": {"fullPath": "f"}, "transferType": "proxy"}),
+        (True, {"flags": {"fullPath": "f"}, "rename": {"pattern": "a", "sub": "b"}}),
+        (False, {"flags": {}}),
+        (False, {"rename": {"pattern": "a"}}),
+        (False, {"transferType": "pull"}),
+        (False, {"fileRegex": "x"}),
+    ],
+)
+def test_otf_and_the_core_accept_the_same_destinations(right: bool, more: dict[str, Any]) -> None:
+    there = {"bucket": "b", **s3_protocol(), **more}
+    definition = transfer(s3_side(), there)
+    assert accepted_by_otf(definition) is accepted_by_the_core(definition) is right
+
+
+@pytest.mark.parametrize(
+    ("right", "handler", "more"),
+    [
+        (True, "s3.S3Transfer", {"bucket": "b", "key": "k"}),
+        (True, "s3.S3Execution", {"bucket": "b", "key": "k"}),
+        (False, "s3.S3Execution", {"bucket": "b"}),
+        (False, "lambda.LambdaExecution", {"bucket": "b", "key": "k"}),
+        (True, "lambda.LambdaExecution", {"functionArn": "f", "payload": {"a": 1}, "timeout": 9}),
+        (False, "lambda.LambdaExecution", {"functionArn": "f", "invocationType": "DryRun"}),
+        (False, "lambda.LambdaExecution", {"functionArn": "f", "payload": "text"}),
+        (
+            True,
+            "ecsfargate.FargateTaskExecution",
+            {
+                "clusterName": "c",
+                "taskFamily": "t",
+                "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["s"]}},
+                "containerOverrides": {
+                    "command": ["a"],
+                    "environment": [{"name": "n", "value": "v"}],
+                },
+                "timeout": -1,
+            },
+        ),
+        (False, "ecsfargate.FargateTaskExecution", {"clusterName": "c", "taskFamily": "t"}),
+    ],
+)
+def test_otf_and_the_core_accept_the_same_executions(
+    right: bool, handler: str, more: dict[str, Any]
+) -> None:
+    definition = {"type": "execution", "protocol": {"name": f"{HANDLERS}.{handler}"}, **more}
+    assert accepted_by_otf(definition) is accepted_by_the_core(definition) is right
+
+
+def test_otf_refuses_what_it_cannot_encrypt() -> None:
+    assert not accepted_by_otf(transfer(s3_side(encryption={"sign": True})))
 
 
 def test_otf_accepts_encryption_and_many_kinds_of_destinations() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from anyio import to_thread
 
 from fake_lambda import FakeLambda, failing, returning
+from gateway import Gateway
 from opentaskpy.plugins.lookup.aws import ssm
 from opentaskpy.variablecaching.aws import vc_ssm
 from secrets_of_moto import create_secret
@@ -151,6 +153,24 @@ async def test_s3_to_local_and_local_to_s3(folder: Folder, moto_s3: Store, tmp_p
     assert ended.code == 0, ended.said
     assert await moto_s3.contents(folder.out) == {"in/sub/a.txt": b"a"}
     assert await moto_s3.has_owner_acl(folder.out, "in/sub/a.txt")
+
+
+async def test_an_interrupt_leaves_no_open_upload(
+    folder: Folder, proxied: tuple[Gateway, Store], tmp_path: Path
+) -> None:
+    way, s3 = proxied
+    (tmp_path / "here" / "large.bin").write_bytes(bytes(9 * 2**20))
+    held = way.rule("^PUT .*partNumber", hold=True)
+    here = {"directory": "{{ HERE }}", "fileRegex": ".*", "protocol": LOCAL}
+    folder.write("up", transfer(here, at_out(protocol={**S3, "endpoint_url": way.url})))
+    process = await folder.start("up")
+    async with asyncio.timeout(60):
+        await held.reached.wait()
+        process.send_signal(signal.SIGINT)
+        said, _ = await process.communicate()
+    assert process.returncode != 0, said
+    assert await s3.uploads(folder.out) == []
+    assert await s3.keys(folder.out) == []
 
 
 async def test_a_watch_hauls_what_comes_while_it_waits(folder: Folder, moto_s3: Store) -> None:

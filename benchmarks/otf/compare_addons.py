@@ -137,10 +137,22 @@ CASES = [
     ),
     Case("S3 to S3 by proxy", transfer(source(), to(transferType="proxy")), {}, USUAL),
     Case("S3 to local", transfer(source(), local()), {}, USUAL),
+    Case("S3 to S3 and local", transfer(source(), to(), local()), {}, USUAL),
+    Case(
+        "S3 to S3, by proxy and not",
+        transfer(source(), to(transferType="proxy"), to(bucket="{{ ARCHIVE }}")),
+        NO_ACL,
+        USUAL,
+    ),
     Case(
         "local to S3, flags",
         transfer(local(fileRegex=".*"), to(flags={"fullPath": "dest/done.flg"})),
         files={"f.txt": b"one", "g.bin": b"\x00" * 9 * MEBIBYTE},
+    ),
+    Case(
+        "local to S3, renamed and deleted",
+        transfer(local(fileRegex=".*", postCopyAction={"action": "delete"}), to(rename=RENAME)),
+        files={"f.txt": b"one", "g.txt": b""},
     ),
     Case(
         "the whole bucket",
@@ -152,6 +164,26 @@ CASES = [
         "to the root of a bucket",
         transfer(source(), to(directory="")),
         {**NO_ACL, "objects": "the reference's keys begin with '/'"},
+        USUAL,
+    ),
+    Case(
+        "no directory, watched",
+        transfer(source(directory=None, fileWatch={"timeout": 5}), to()),
+        {
+            "exit": "the reference fails where it should use the whole bucket",
+            "objects": "as above",
+            "acl": "as above",
+        },
+        USUAL,
+    ),
+    Case(
+        "no directory there",
+        transfer(source(), {"bucket": "{{ OUT }}", "protocol": S3}),
+        {
+            "exit": "the reference fails where it should use the root",
+            "objects": "as above",
+            "acl": "as above",
+        },
         USUAL,
     ),
     Case(
