@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -650,6 +651,28 @@ def test_a_secret_is_kept_and_looked_up(
     with pytest.raises(json.JSONDecodeError) as caught:
         secrets_manager.run(name=kept, value="a")
     assert "hush" not in str(caught.value) + caught.value.doc + caplog.text
+
+
+@pytest.mark.usefixtures("in_moto")
+async def test_the_role_of_the_environment_is_for_tasks_and_not_for_lookups(
+    proxied: tuple[Gateway, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way, s3 = proxied
+    bucket = await s3.bucket()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", way.url)
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::000000000000:role/hauler")
+    signed: list[str] = []
+    way.noting = lambda request: signed.extend(
+        re.findall(r"/(\w+)/aws4_request", request.headers["Authorization"])
+    )
+    kept = name()
+    await to_thread.run_sync(lambda: vc_ssm.run(name=kept, value="v"))
+    assert await to_thread.run_sync(lambda: ssm.run(name=kept)) == "v"
+    assert signed == ["ssm", "ssm"]
+    signed.clear()
+    given = {"bucket": bucket, "protocol": {"name": f"{HANDLERS}.s3.S3Transfer"}, "task_id": "t"}
+    assert await to_thread.run_sync(S3Transfer(given).list_files) == {}
+    assert signed == ["sts", "s3"]
 
 
 @pytest.mark.usefixtures("in_moto")

@@ -96,7 +96,11 @@ async def write_secret(
 
 
 def settings_of(variables: Mapping[str, Any] | None) -> Settings:
-    """Who and where, as far as global variables say it; half a pair of keys is completed."""
+    """Who and where, as far as global variables say it; half a pair of keys is completed.
+
+    ``AWS_ROLE_ARN`` is for the work on a task's objects, functions and tasks. The variables of a
+    configuration are read as whoever runs it.
+    """
     given = variables or {}
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     key, secret = (
@@ -108,6 +112,7 @@ def settings_of(variables: Mapping[str, Any] | None) -> Settings:
         access_key_id=key or None,
         secret_access_key=secret or None,
         # Not get(): OTF's mapping resolves what a value refers to in its [] alone.
+        role_arn="",
         region=given["AWS_REGION"] if "AWS_REGION" in given else None,  # noqa: SIM401
     )
 
