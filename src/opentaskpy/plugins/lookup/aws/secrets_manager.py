@@ -10,7 +10,7 @@ from opentaskpy.exceptions import LookupPluginError
 
 from aiohaul import HaulError, blocking
 from aiohaul.tasks import lookups
-from opentaskpy.addons.aws.lookups import failed, name_of
+from opentaskpy.addons.aws.plugins import failed, require
 
 logger = opentaskpy.otflogging.init_logging(__name__)
 
@@ -34,7 +34,8 @@ def run(**kwargs: Any) -> str | int:
         JSONDecodeError: there is a path, it is not JSON, and that variable is 1.
         HaulError: nothing stands at the path, and that variable is 1.
     """
-    name = name_of(kwargs, plugin_name)
+    require(kwargs, ("name",), LookupPluginError, f"lookup plugin '{plugin_name}'")
+    name = kwargs["name"]
     path, variables = kwargs.get("value"), kwargs.get("globals")
     what = f"Secrets Manager: {name}"
     try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import opentaskpy.otflogging
+from opentaskpy.exceptions import LookupPluginError
 
 from aiohaul import HaulError, blocking
 from aiohaul.tasks import lookups
-from opentaskpy.addons.aws.lookups import failed, name_of
+from opentaskpy.addons.aws.plugins import failed, require
 
 logger = opentaskpy.otflogging.init_logging(__name__)
 
@@ -28,7 +29,8 @@ def run(**kwargs: Any) -> str | int:
         LookupPluginError: there is no name.
         ClientError: it cannot be read, and OTF_AWS_SECRETS_LOOKUP_FAILED_IS_ERROR is 1.
     """
-    name = name_of(kwargs, plugin_name)
+    require(kwargs, ("name",), LookupPluginError, f"lookup plugin '{plugin_name}'")
+    name = kwargs["name"]
     try:
         value = blocking.call(lookups.read_parameter, name, kwargs.get("globals"))
     except HaulError as error:

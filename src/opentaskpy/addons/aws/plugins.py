@@ -1,24 +1,24 @@
-"""What the lookups have in common."""
+"""What lookups and caching have in common."""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
+from typing import Any
 
-from opentaskpy.exceptions import LookupPluginError
 
-
-def name_of(kwargs: dict[str, object], plugin: str) -> str:
-    """The name that a lookup is for.
+def require(
+    kwargs: Mapping[str, Any], names: tuple[str, ...], error: type[Exception], plugin: str
+) -> None:
+    """Make sure that a plugin was given what it needs.
 
     Raises:
-        LookupPluginError: there is none.
+        Exception: ``error``, for the first name that is missing.
     """
-    if "name" not in kwargs:
-        raise LookupPluginError(
-            f"Missing kwarg: 'name' while trying to run lookup plugin '{plugin}'"
-        )
-    return str(kwargs["name"])
+    for name in names:
+        if name not in kwargs:
+            raise error(f"Missing kwarg: '{name}' while trying to run {plugin}")
 
 
 def failed(logger: logging.Logger, what: str, error: Exception, warning: str) -> str:
