@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -240,6 +241,25 @@ async def test_many_threads_with_many_handlers_share_one_more_thread(moto_s3: St
     assert len(most) == 100
     assert max(most) <= before + 20 + 2  # the threads here, the loop's, and the one that waits
     assert await moto_s3.keys(two) == sorted(f"{number}/a.txt" for number in range(20))
+
+
+# From 3.12 on Python warns of what is tested here.
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+async def test_a_handler_of_the_parent_works_in_a_forked_process(moto_s3: Store) -> None:
+    bucket = await moto_s3.bucket()
+    await moto_s3.put(bucket, "src/a.txt", b"a")
+    handler = S3Transfer(source(moto_s3, bucket, task_id="t"))
+    assert list(await to_thread.run_sync(handler.list_files)) == ["src/a.txt"]
+    child = os.fork()
+    if not child:  # pragma: no cover  # in a process of its own
+        code = 1
+        try:
+            code = 0 if list(handler.list_files()) == ["src/a.txt"] else 2
+        finally:
+            os._exit(code)
+    _, status = await to_thread.run_sync(os.waitpid, child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert list(await to_thread.run_sync(handler.list_files)) == ["src/a.txt"]
 
 
 async def test_two_sources_of_one_name_are_not_copied(moto_s3: Store) -> None:
