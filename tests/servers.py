@@ -20,7 +20,7 @@ REGION = "eu-west-1"
 
 @contextmanager
 def moto() -> Iterator[str]:
-    command = [sys.executable, "-m", "aiohaul.demo"]
+    command = [sys.executable, str(Path(__file__).with_name("moto_server.py"))]
     with _process(command, log=subprocess.DEVNULL) as process:
         yield f"http://127.0.0.1:{int(_line(process.stdout))}"
 

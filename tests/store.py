@@ -13,6 +13,7 @@ from uuid import uuid4
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
+from moto_server import BUCKET_OWNER
 from servers import KEY, REGION, SECRET
 
 PROTOCOL = "opentaskpy.addons.aws.remotehandlers.s3.S3Transfer"
@@ -95,9 +96,9 @@ class Store:
         return list(answer.get("Uploads", ()))
 
     async def has_owner_acl(self, bucket: str, key: str) -> bool:
-        """moto keeps bucket-owner-full-control as a grant to its one user."""
+        """True if it was written with bucket-owner-full-control."""
         answer = await self.client.get_object_acl(Bucket=bucket, Key=key)
-        return any(grant["Permission"] == "FULL_CONTROL" for grant in answer["Grants"])
+        return any(grant["Grantee"].get("ID") == BUCKET_OWNER for grant in answer["Grants"])
 
 
 @cache

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -88,14 +89,53 @@ def test_cancel_after_the_end_changes_nothing() -> None:
     assert under_way.result() == ident
 
 
-def test_ended_calls_start_nothing_more() -> None:
+def test_an_end_ends_what_is_under_way_and_no_more() -> None:
     calls = blocking.Calls()
     threading.Timer(0.1, calls.end).start()
     with pytest.raises(CancelledError):
         calls.call(forever)
-    with pytest.raises(CancelledError):
-        calls.call(loop_thread)
+    assert calls.call(loop_thread) != threading.get_ident()
+
+
+def test_an_end_before_a_call_keeps_it_from_starting() -> None:
+    calls, begun = blocking.Calls(), threading.Event()
+
+    async def begin(_: Session) -> None:
+        begun.set()
+
     calls.end()
+    calls.end()
+    with pytest.raises(CancelledError):
+        calls.call(begin)
+    assert not begun.is_set()
+    calls.call(begin)
+    assert begun.is_set()
+
+
+def test_an_interrupt_ends_the_call_and_lets_it_clean_up() -> None:
+    code = (
+        "import anyio\n"
+        "from aiohaul import blocking\n"
+        "async def work(_):\n"
+        "    print('begun', flush=True)\n"
+        "    try:\n"
+        "        await anyio.sleep_forever()\n"
+        "    finally:\n"
+        "        with anyio.CancelScope(shield=True):\n"
+        "            await anyio.sleep(0.1)\n"
+        "            print('undone', flush=True)\n"
+        "blocking.call(work)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=20)
+    assert said == "undone\n"
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert process.returncode == -signal.SIGINT
 
 
 # From 3.12 on Python warns of what is tested here.
@@ -115,15 +155,53 @@ def test_a_forked_process_gets_a_loop_of_its_own() -> None:
     blocking.call(loop_thread)
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_fork_while_many_threads_call() -> None:
+    over = threading.Event()
+    calls = blocking.Calls()
+
+    def keep_calling() -> None:
+        while not over.is_set():
+            calls.call(loop_thread)
+
+    threads = [threading.Thread(target=keep_calling) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            child = os.fork()
+            if not child:  # pragma: no cover  # in a process of its own
+                code = 1
+                try:
+                    with ThreadPoolExecutor(4) as pool:
+                        list(pool.map(lambda _: blocking.call(loop_thread), range(20)))
+                    code = 0
+                finally:
+                    os._exit(code)
+            _, status = os.waitpid(child, 0)
+            assert os.waitstatus_to_exitcode(status) == 0
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
 def test_an_exiting_process_waits_for_nothing() -> None:
     code = (
-        "import anyio, time\n"
+        "import anyio, asyncio, threading, time\n"
         "from anyio import to_thread\n"
         "from aiohaul import blocking\n"
+        "begun = threading.Event()\n"
+        "def stuck(): begun.set(); time.sleep(60)\n"
         "async def forever(_): await anyio.sleep_forever()\n"
         "async def in_thread(_): await to_thread.run_sync(time.sleep, 0)\n"
+        "async def idle(_): await in_thread(_); await forever(_)\n"
+        "async def lookup(_): await asyncio.get_running_loop().run_in_executor(None, stuck)\n"
         "blocking.start(forever)\n"
+        "blocking.start(idle)\n"
+        "blocking.start(lookup)\n"
         "blocking.call(in_thread)\n"
+        "begun.wait()\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -23,6 +24,28 @@ T = TypeVar("T")
 GRACE = 0.8
 
 
+class _Daemons(ThreadPoolExecutor):
+    """A daemon thread for each job: a process that is done waits for asyncio's own threads.
+
+    Jobs are few: asyncio looks names up in these threads, and aiobotocore reads certificates.
+    """
+
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> concurrent.futures.Future[T]:
+        job: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def run() -> None:
+            if job.set_running_or_notify_cancel():
+                try:
+                    job.set_result(fn(*args, **kwargs))
+                except BaseException as error:  # noqa: BLE001  # it goes to whoever waits
+                    job.set_exception(error)
+
+        threading.Thread(target=run, name="aiohaul job", daemon=True).start()
+        return job
+
+
 class _Home:
     """An event loop in a daemon thread, and the Session on it.
 
@@ -33,6 +56,7 @@ class _Home:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(_Daemons())
         self.tasks: set[asyncio.Task[None]] = set()
         self._session: Session | None = None
         self.thread = threading.Thread(target=self._run, name="aiohaul", daemon=True)
@@ -140,12 +164,14 @@ class Cancellable(Generic[T]):
         Raises:
             CancelledError: it was cancelled (that of ``concurrent.futures``); raised within 1 s
                 of that, even if the cleanup goes on.
-            BaseException: whatever the call raised.
+            BaseException: whatever the call raised. An interrupt of the waiting thread, after
+                the call was cancelled and had the same time for its cleanup.
         """
         try:
             self._wait()
         except BaseException:  # Ctrl-C in the thread that waits
             self.cancel()
+            self._wait()  # another Ctrl-C ends this as well
             raise
         if self._give_up is not None:
             raise CancelledError
@@ -207,12 +233,12 @@ def call(
 
 
 class Calls:
-    """The calls of one owner, which another thread ends all at once and for good."""
+    """The calls of one owner, which another thread ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._under_way: set[Cancellable[Any]] = set()
-        self._ended = False
+        self._refuse_next = False
 
     def call(
         self,
@@ -220,14 +246,15 @@ class Calls:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Like :func:`call`, until :meth:`end`.
+        """Like :func:`call`, but for :meth:`end`.
 
         Raises:
-            CancelledError: ended before or meanwhile (that of ``concurrent.futures``).
+            CancelledError: ended meanwhile, or before it began (that of ``concurrent.futures``).
             BaseException: whatever ``function`` raises.
         """
         with self._lock:
-            if self._ended:
+            if self._refuse_next:
+                self._refuse_next = False
                 raise CancelledError
             under_way = start(function, *args, **kwargs)
             self._under_way.add(under_way)
@@ -238,9 +265,13 @@ class Calls:
                 self._under_way.discard(under_way)
 
     def end(self) -> None:
-        """Cancel what is under way, and let nothing start any more. Returns at once."""
+        """Cancel what is under way; if nothing is, the next call, before it begins.
+
+        The thread that is to make the call may be slower than the one that ends it. Calls after
+        that are made as ever. Returns at once.
+        """
         with self._lock:
-            self._ended = True
             under_way = list(self._under_way)
+            self._refuse_next = not under_way
         for each in under_way:
             each.cancel()

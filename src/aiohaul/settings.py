@@ -26,7 +26,8 @@ class Settings:
         secret_access_key: never in a repr.
         session_token: for temporary keys; never in a repr.
         region: such as ``eu-west-1``.
-        role_arn: a role to assume (STS AssumeRole); renewed by itself before it expires.
+        role_arn: a role to assume (STS AssumeRole); renewed by itself before it expires. None is
+            that of what lies below; "" is none, whatever lies below.
         role_external_id: the external id that the role asks for.
         role_duration: seconds that one AssumeRole lasts, 900 to 43,200; None is AWS's default.
         endpoint_url: an endpoint other than AWS's own.
@@ -93,10 +94,10 @@ class Settings:
         if role is None and _WEB_IDENTITY not in environ:
             role = environ.get("AWS_ROLE_ARN") or None
         external_id = self.role_external_id
-        if role is not None and external_id is None:
+        if role and external_id is None:
             external_id = environ.get("AWS_ASSUME_ROLE_EXTERNAL_ID") or None
         region = self.region or environ.get("AWS_REGION") or None
-        return replace(self, region=region, role_arn=role, role_external_id=external_id)
+        return replace(self, region=region, role_arn=role or None, role_external_id=external_id)
 
     @property
     def identity(self) -> Settings:

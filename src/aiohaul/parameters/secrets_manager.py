@@ -64,10 +64,9 @@ class Secret:
             # Not chained: the original holds the value.
             raise SecretValueError(f"the secret {self.name} is not JSON") from None
         try:
-            expression = parse(json_path)
-        except JSONPathError as error:
+            found = [match.value for match in parse(json_path).find(value)]
+        except (JSONPathError, NotImplementedError) as error:
             raise SecretValueError(f"{json_path!r} is not a JSONPath: {error}") from error
-        found = [match.value for match in expression.find(value)]
         if not found:
             raise SecretValueError(f"the secret {self.name} has nothing at {json_path}")
         return found

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from aiohaul.aws.errors import as_botocore
-from aiohaul.errors import SecretValueError, ServiceError
+from aiohaul.errors import HaulError, ServiceError
 from aiohaul.session import Session
 from aiohaul.settings import Settings
 
@@ -22,43 +23,49 @@ async def read_parameter(session: Session, name: str, variables: Mapping[str, An
         variables: may say who and where, under the names of the environment variables.
 
     Raises:
-        Exception: botocore's ``ClientError``, or whatever else botocore raised.
+        HaulError: it cannot be read.
     """
-    try:
-        return (await session.ssm(settings_of(variables)).get(name)).value
-    except ServiceError as error:
-        raise as_botocore(error) from error
+    return (await session.ssm(settings_of(variables)).get(name)).value
 
 
 async def read_secret(
-    session: Session, name: str, json_path: str | None, variables: Mapping[str, Any] | None
+    session: Session,
+    name: str,
+    json_path: str | None,
+    variables: Mapping[str, Any] | None,
+    logger: logging.Logger,
 ) -> Any:
-    """A secret, or what stands at a JSONPath of it.
+    """A secret, or what stands at a JSONPath of it; of a list its first element.
 
     Args:
         session: the way there.
         name: its name.
         json_path: None is all of it.
         variables: may say who and where, under the names of the environment variables.
+        logger: warned of a list of which only one element is used.
 
     Raises:
         JSONDecodeError: there is a path, and the secret is not JSON. Does not hold the secret.
-        SecretValueError: nothing stands there, or the path is none.
-        Exception: botocore's ``ClientError``, or whatever else botocore raised.
+        HaulError: it cannot be read, nothing stands at the path, or the path is none.
     """
-    try:
-        secret = await session.secrets(settings_of(variables)).get(name)
-    except ServiceError as error:
-        raise as_botocore(error) from error
+    secret = await session.secrets(settings_of(variables)).get(name)
     if json_path is None:
         return secret.value
-    try:
-        return secret.select(json_path)[0]
-    except SecretValueError:
-        if not _is_json(secret.value):
-            # The decoder's own exception carries what it was to decode.
-            raise json.JSONDecodeError(f"the secret {name} is not JSON", "", 0) from None
-        raise
+    if not _is_json(secret.value):
+        # The decoder's own exception carries what it was to decode.
+        raise json.JSONDecodeError(f"the secret {name} is not JSON", "", 0)
+    value = secret.select(json_path)[0]
+    if isinstance(value, list) and value:
+        logger.warning(
+            "JSONPath returned a list of length %d. Returning only the first element", len(value)
+        )
+        return value[0]
+    return value
+
+
+def for_users(error: HaulError) -> Exception:
+    """What users of the framework catch: for an error of AWS, botocore's ``ClientError``."""
+    return as_botocore(error) if isinstance(error, ServiceError) else error
 
 
 async def write_parameter(session: Session, name: str, value: str, variables: Any) -> None:
@@ -89,7 +96,11 @@ async def write_secret(
 
 
 def settings_of(variables: Mapping[str, Any] | None) -> Settings:
-    """Who and where, as far as global variables say it; half a pair of keys is completed."""
+    """Who and where, as far as global variables say it; half a pair of keys is completed.
+
+    ``AWS_ROLE_ARN`` is for the work on a task's objects, functions and tasks. The variables of a
+    configuration are read as whoever runs it.
+    """
     given = variables or {}
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     key, secret = (
@@ -101,22 +112,23 @@ def settings_of(variables: Mapping[str, Any] | None) -> Settings:
         access_key_id=key or None,
         secret_access_key=secret or None,
         # Not get(): OTF's mapping resolves what a value refers to in its [] alone.
+        role_arn="",
         region=given["AWS_REGION"] if "AWS_REGION" in given else None,  # noqa: SIM401
     )
 
 
-def escaped(value: str) -> str:
+def escaped(value: str | int) -> str | int:
     r"""A text as it can stand between the quotes of a JSON string that a template writes.
 
     A line break becomes ``\n`` twice escaped: what reads the variable finds a backslash and an
     "n", which is how keys are written in definitions.
     """
-    return json.dumps(value.replace("\n", "\\n"))[1:-1]
+    return value if isinstance(value, int) else json.dumps(value.replace("\n", "\\n"))[1:-1]
 
 
 def _is_json(value: str) -> bool:
     try:
         json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohaul.aws.errors import as_botocore
-from aiohaul.errors import DefinitionError, HaulError, ServiceError
+from aiohaul.errors import DefinitionError, HaulError, ServiceError, TaskError
 from aiohaul.progress import Acted, Copied, Event, Failed, Flagged, OnProgress
 from aiohaul.report import FargateReport, InvocationReport, TouchReport
 from aiohaul.s3.handler import ANY_NAME
@@ -238,6 +238,8 @@ async def execute(session: Session, spec: Mapping[str, Any], logger: logging.Log
     try:
         report = await run_execution(execution(spec), session)
     except HaulError as error:
+        if isinstance(error, TaskError) and error.result is not None:
+            _log_lines(logger, [line.message for line in error.result.logs])
         logger.error("%s", error)  # noqa: TRY400  # it says what to do; its traceback does not
         return False
     match report:
@@ -253,10 +255,15 @@ async def execute(session: Session, spec: Mapping[str, Any], logger: logging.Log
                 report.request_id,
             )
         case FargateReport():
-            for line in report.logs:
-                logger.info("%s", line)
+            _log_lines(logger, report.logs)
             logger.info("%s ended with exit code %s", report.task, report.exit_code)
     return True
+
+
+def _log_lines(logger: logging.Logger, lines: Iterable[str]) -> None:
+    """What a task wrote: it is wanted most where the task failed."""
+    for line in lines:
+        logger.info("%s", line)
 
 
 def logged(logger: logging.Logger) -> OnProgress:

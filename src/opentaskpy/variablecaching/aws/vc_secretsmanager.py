@@ -9,6 +9,7 @@ from opentaskpy.exceptions import CachingPluginError
 
 from aiohaul import blocking
 from aiohaul.tasks import lookups
+from opentaskpy.addons.aws.plugins import require
 
 logger = opentaskpy.otflogging.init_logging(__name__)
 
@@ -26,11 +27,7 @@ def run(**kwargs: Any) -> None:
         CachingPluginError: there is no name or no value.
         ClientError: it cannot be written.
     """
-    for kwarg in ("name", "value"):
-        if kwarg not in kwargs:
-            raise CachingPluginError(
-                f"Missing kwarg: '{kwarg}' while trying to run caching plugin '{CACHE_NAME}'"
-            )
+    require(kwargs, ("name", "value"), CachingPluginError, f"caching plugin '{CACHE_NAME}'")
     name, age = kwargs["name"], float(kwargs.get("min_cache_age", 0))
     if blocking.call(lookups.write_secret, name, kwargs["value"], age, kwargs.get("globals")):
         logger.info("Wrote the secret %s", name)

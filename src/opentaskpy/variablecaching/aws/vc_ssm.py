@@ -9,6 +9,7 @@ from opentaskpy.exceptions import CachingPluginError
 
 from aiohaul import blocking
 from aiohaul.tasks import lookups
+from opentaskpy.addons.aws.plugins import require
 
 logger = opentaskpy.otflogging.init_logging(__name__)
 
@@ -25,11 +26,7 @@ def run(**kwargs: Any) -> None:
         CachingPluginError: there is no name or no value.
         ClientError: it cannot be written.
     """
-    for kwarg in ("name", "value"):
-        if kwarg not in kwargs:
-            raise CachingPluginError(
-                f"Missing kwarg: '{kwarg}' while trying to run caching plugin '{CACHE_NAME}'"
-            )
+    require(kwargs, ("name", "value"), CachingPluginError, f"caching plugin '{CACHE_NAME}'")
     name = kwargs["name"]
     blocking.call(lookups.write_parameter, name, kwargs["value"], kwargs.get("globals"))
     logger.info("Wrote the SSM parameter %s", name)

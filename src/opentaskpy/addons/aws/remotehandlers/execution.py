@@ -37,7 +37,7 @@ class AwsExecution(RemoteExecutionHandler):
             return False
 
     def kill(self) -> None:
-        """End it, or keep it from starting. May be called from any thread."""
+        """End it, or keep it from starting. May come from any thread; then it can run again."""
         self._calls.end()
 
     def tidy(self) -> None:

@@ -105,7 +105,7 @@ class S3Transfer(RemoteTransferHandler):
         return not self._status(steps.execute, self.spec, self.logger)
 
     def kill(self) -> None:
-        """End what is under way, and let nothing start any more. May come from any thread."""
+        """End what is under way, or the next step before it begins. May come from any thread."""
         self._calls.end()
 
     def tidy(self) -> None:

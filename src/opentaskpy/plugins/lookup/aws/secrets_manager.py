@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from json import JSONDecodeError
 from typing import Any
 
 import opentaskpy.otflogging
 from opentaskpy.exceptions import LookupPluginError
 
-from aiohaul import blocking
+from aiohaul import HaulError, blocking
 from aiohaul.tasks import lookups
+from opentaskpy.addons.aws.plugins import failed, require
 
 logger = opentaskpy.otflogging.init_logging(__name__)
 
@@ -32,32 +32,22 @@ def run(**kwargs: Any) -> str | int:
             is 1, what was found is no text or number.
         ClientError: it cannot be read, and that variable is 1.
         JSONDecodeError: there is a path, it is not JSON, and that variable is 1.
+        HaulError: nothing stands at the path, and that variable is 1.
     """
-    if "name" not in kwargs:
-        raise LookupPluginError(
-            f"Missing kwarg: 'name' while trying to run lookup plugin '{plugin_name}'"
-        )
-    name, failing = kwargs["name"], "Secrets Manager lookup failed but continuing anyway"
+    require(kwargs, ("name",), LookupPluginError, f"lookup plugin '{plugin_name}'")
+    name = kwargs["name"]
+    path, variables = kwargs.get("value"), kwargs.get("globals")
+    what = f"Secrets Manager: {name}"
     try:
-        value = blocking.call(lookups.read_secret, name, kwargs.get("value"), kwargs.get("globals"))
-        if isinstance(value, list) and value:
-            logger.warning(
-                "JSONPath returned a list of length %d. Returning only the first element",
-                len(value),
-            )
-            value = value[0]
-        if not isinstance(value, str | int):
-            failing = f"JSONPath returned a value of type {type(value)}. Continuing anyway."
-            raise LookupPluginError(  # noqa: TRY301  # it fares like all other failures
-                f"JSONPath returned a value of type {type(value)}. Expected a string or int"
-            )
-    except Exception as error:
-        if isinstance(error, JSONDecodeError):
-            failing = "Secret JSON parsing failed but continuing anyway"
-        logger.error("Failed to read from Secrets Manager: %s: %s", name, error)
-        if os.environ.get("OTF_AWS_SECRETS_LOOKUP_FAILED_IS_ERROR", "0") == "1":
-            raise
-        logger.warning(failing)
-        return "LOOKUP_FAILED"
+        value = blocking.call(lookups.read_secret, name, path, variables, logger)
+    except JSONDecodeError as error:
+        return failed(logger, what, error, "Secret JSON parsing failed but continuing anyway")
+    except HaulError as error:
+        warning = "Secrets Manager lookup failed but continuing anyway"
+        return failed(logger, what, lookups.for_users(error), warning)
+    if not isinstance(value, str | int):
+        found = f"JSONPath returned a value of type {type(value)}"
+        wrong = LookupPluginError(f"{found}. Expected a string or int")
+        return failed(logger, what, wrong, f"{found}. Continuing anyway.")
     logger.log(12, "Read 'REDACTED' from param %s", name)
-    return lookups.escaped(value) if isinstance(value, str) else value
+    return lookups.escaped(value)

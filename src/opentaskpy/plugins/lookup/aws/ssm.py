@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import opentaskpy.otflogging
 from opentaskpy.exceptions import LookupPluginError
 
-from aiohaul import blocking
+from aiohaul import HaulError, blocking
 from aiohaul.tasks import lookups
+from opentaskpy.addons.aws.plugins import failed, require
 
 logger = opentaskpy.otflogging.init_logging(__name__)
 
 plugin_name = "ssm"
 
 
-def run(**kwargs: Any) -> str:
+def run(**kwargs: Any) -> str | int:
     """Read a parameter.
 
     Args:
@@ -29,17 +29,12 @@ def run(**kwargs: Any) -> str:
         LookupPluginError: there is no name.
         ClientError: it cannot be read, and OTF_AWS_SECRETS_LOOKUP_FAILED_IS_ERROR is 1.
     """
-    if "name" not in kwargs:
-        raise LookupPluginError(
-            f"Missing kwarg: 'name' while trying to run lookup plugin '{plugin_name}'"
-        )
+    require(kwargs, ("name",), LookupPluginError, f"lookup plugin '{plugin_name}'")
+    name = kwargs["name"]
     try:
-        value = blocking.call(lookups.read_parameter, kwargs["name"], kwargs.get("globals"))
-    except Exception as error:
-        logger.error("Failed to read from SSM parameter: %s: %s", kwargs["name"], error)
-        if os.environ.get("OTF_AWS_SECRETS_LOOKUP_FAILED_IS_ERROR", "0") == "1":
-            raise
-        logger.warning("SSM parameter lookup failed but continuing anyway")
-        return "LOOKUP_FAILED"
-    logger.log(12, "Read 'REDACTED' from param %s", kwargs["name"])
+        value = blocking.call(lookups.read_parameter, name, kwargs.get("globals"))
+    except HaulError as error:
+        warning = "SSM parameter lookup failed but continuing anyway"
+        return failed(logger, f"SSM parameter: {name}", lookups.for_users(error), warning)
+    logger.log(12, "Read 'REDACTED' from param %s", name)
     return lookups.escaped(value)
