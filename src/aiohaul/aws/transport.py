@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from aiobotocore.httpsession import AIOHTTPSession
+
+#: Called with every request that a client is about to send, signed and all.
+Watcher = Callable[["Transport", Any], Awaitable[None]]
+
+_watcher: ContextVar[Watcher | None] = ContextVar("aiohaul_watcher", default=None)
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Show the requests that clients send herein to ``watcher`` first."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
@@ -13,6 +31,22 @@ class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no typ
     botocore follows none by itself, but for S3's to another region, which it signs anew. aiohttp
     would: an invocation would be sent twice, its payload to whoever the answer names.
     """
+
+    def __init__(self, *arguments: Any, proxies: Any = None, **options: Any) -> None:
+        super().__init__(*arguments, proxies=proxies, **options)
+        #: a proxy is asked for: aiobotocore knows for which requests
+        self.proxied = bool(proxies)
+
+    async def send(self, request: Any) -> Any:
+        """Send a request of botocore's, after whoever watches has seen it."""
+        watcher = _watcher.get()
+        if watcher is not None:
+            await watcher(self, request)
+        return await super().send(request)
+
+    async def connections(self) -> Any:
+        """The ClientSession of aiohttp underneath, which goes through no proxy."""
+        return await super()._get_session(None)
 
     async def _get_session(self, proxy_url: str | None) -> Any:
         return _Direct(await super()._get_session(proxy_url))
