@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +25,7 @@ _MONTHS = {
 _HTTP_DATE = 29
 
 _Read = Callable[[ET.Element], Any]
-_Convert = Callable[[str], Any]
+Convert = Callable[[str], Any]
 
 
 class FailedAnswerError(Exception):
@@ -60,7 +60,7 @@ def _http_date(value: str) -> datetime | None:
 
 # Shapes ------------------------------------------------------------------------------------
 
-_SCALARS: dict[str, _Convert] = {
+_SCALARS: dict[str, Convert] = {
     "string": str,
     "integer": int,
     "long": int,
@@ -70,19 +70,26 @@ _SCALARS: dict[str, _Convert] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Child:
-    """What an element inside a structure is to it."""
+class Child:
+    """What an element inside a structure is to it.
+
+    Attributes:
+        name: of the member.
+        read: makes its value of the element.
+        many: the element may be there several times, and the member is a list.
+        convert: makes its value of the element's text; None if it holds elements.
+    """
 
     name: str
     read: _Read
     many: bool
-    is_structure: bool
+    convert: Convert | None
 
 
-class _Children(dict[str, _Child | None]):
+class _Children(dict[str, Child | None]):
     """Tag -> what it is; tags come with a namespace or without."""
 
-    def __missing__(self, tag: str) -> _Child | None:
+    def __missing__(self, tag: str) -> Child | None:
         found = None
         if "}" in tag:
             found = self.get(tag.rpartition("}")[2])
@@ -90,7 +97,7 @@ class _Children(dict[str, _Child | None]):
         return found
 
 
-class _Structure:
+class Structure:
     """Reads an element with named children into a dictionary."""
 
     def __init__(self, shape: Any) -> None:
@@ -100,6 +107,7 @@ class _Structure:
                 self.children[_tag(name, member)] = _child(name, member)
 
     def __call__(self, element: ET.Element) -> dict[str, Any]:
+        """Read this element."""
         made: dict[str, Any] = {}
         children = self.children
         for each in element:
@@ -111,7 +119,7 @@ class _Structure:
                 made.setdefault(name, []).append(child.read(each))
             elif name not in made:
                 made[name] = child.read(each)
-            elif not child.is_structure:
+            elif child.convert is not None:
                 raise ValueError(f"{name} is given twice")
         return made
 
@@ -128,15 +136,15 @@ def _flattened(shape: Any) -> bool:
     return shape.type_name == "list" and bool(shape.serialization.get("flattened"))
 
 
-def _child(name: str, shape: Any) -> _Child:
+def _child(name: str, shape: Any) -> Child:
     many = _flattened(shape)
-    read = _reader(shape.member if many else shape)
-    return _Child(name, read, many, shape.type_name == "structure")
+    content = shape.member if many else shape
+    return Child(name, _reader(content), many, _SCALARS.get(content.type_name))
 
 
 def _reader(shape: Any) -> _Read:
     if shape.type_name == "structure":
-        return _Structure(shape)
+        return Structure(shape)
     if shape.type_name == "list":
         read = _reader(shape.member)
         return lambda element: [read(each) for each in element]
@@ -153,13 +161,13 @@ def _reader(shape: Any) -> _Read:
 class Answer:
     """How answers of one operation are read."""
 
-    headers: Mapping[str, tuple[str, _Convert]]
+    headers: Mapping[str, tuple[str, Convert]]
     #: where headers with a common beginning are gathered, and that beginning
     metadata: tuple[str, str] | None
     #: the member that the body is; "" if its elements are members themselves
     payload: str
     #: None if the body is bytes as they are
-    body: _Structure | None
+    body: Structure | None
 
 
 def compiled(model: Any) -> Answer | None:
@@ -169,7 +177,7 @@ def compiled(model: Any) -> Answer | None:
         None if it has parts that are not understood.
     """
     shape = model.output_shape
-    headers: dict[str, tuple[str, _Convert]] = {}
+    headers: dict[str, tuple[str, Convert]] = {}
     metadata = None
     payload = shape.serialization.get("payload", "")
     try:
@@ -181,7 +189,7 @@ def compiled(model: Any) -> Answer | None:
             elif location == "headers":
                 metadata = (name, wire)
         content = shape.members[payload] if payload else shape
-        body = None if content.type_name == "blob" else _Structure(content)
+        body = None if content.type_name == "blob" else Structure(content)
     except KeyError:
         return None
     return Answer(headers, metadata, payload, body)
@@ -263,7 +271,7 @@ def _parsed(status: int, body: bytes) -> Generator[None, None, ET.Element]:
 
 
 def _structure_in_steps(
-    structure: _Structure, root: ET.Element
+    structure: Structure, root: ET.Element
 ) -> Generator[None, None, dict[str, Any]]:
     """Like calling ``structure``, a number of children at a time."""
     children = list(root)
@@ -286,28 +294,3 @@ def _merge(made: dict[str, Any], name: str, value: Any) -> None:
         made[name] += value
     elif not isinstance(value, dict):
         raise ValueError(f"{name} is given twice")
-
-
-#: Answers whose keys S3 encodes on request: which members, and which of lists' entries.
-_ENCODED = ("Delimiter", "Prefix", "StartAfter")
-_ENCODED_IN = (("Contents", "Key"), ("CommonPrefixes", "Prefix"))
-
-
-def decode_listing(
-    made: dict[str, Any], unquote: Callable[[str], str]
-) -> Generator[None, None, None]:
-    """Decode the keys of a listing that was asked for with ``encoding-type=url``, in steps."""
-    if made.get("EncodingType") != "url":
-        return
-    for name in _ENCODED:
-        if name in made:
-            made[name] = unquote(made[name])
-    for name, inside in _ENCODED_IN:
-        for number, entry in enumerate(_list(made.get(name))):
-            entry[inside] = unquote(entry[inside])
-            if number % _ENTRIES == _ENTRIES - 1:
-                yield
-
-
-def _list(value: Any) -> Iterable[dict[str, Any]]:
-    return value or ()

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
-from urllib.parse import unquote
 from uuid import uuid4
 
 import aiohttp
@@ -23,6 +22,7 @@ from anyio import to_thread
 from aiohaul.aws import answers, building, checksums, routes
 from aiohaul.aws.exchange import Reply, exchange
 from aiohaul.aws.failures import Failed
+from aiohaul.aws.listing import read_page
 from aiohaul.aws.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Keys, timestamp_now
 from aiohaul.aws.transport import Transport, watched
 
@@ -168,12 +168,14 @@ class Wire:
         """An answer as the client would have returned it, or raised."""
         known = self._known[operation]
         made = answers.read_headers(known.answer, reply.status, reply.headers)
+        steps = answers.read_body(known.answer, reply.status, reply.body)
+        if operation == "list_objects_v2":
+            decode = "EncodingType" not in parameters
+            steps = read_page(known.answer, reply.status, reply.body, decode=decode)
         try:
-            made |= await _in_steps(answers.read_body(known.answer, reply.status, reply.body))
+            made |= await _in_steps(steps)
         except answers.FailedAnswerError as error:
             raise Failed(known.model, reply, _SERVER_ERROR).exception(self._client) from error
-        if operation == "list_objects_v2" and "EncodingType" not in parameters:
-            await _in_steps(answers.decode_listing(made, unquote))
         return made
 
     async def _by_client(self, operation: str, parameters: Mapping[str, Any]) -> Any:
