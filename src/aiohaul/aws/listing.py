@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
 from aiohaul.aws.answers import Answer, Child, Structure, read_body, timestamp
 
@@ -193,7 +193,7 @@ def _column(child: Child, *, encoded: bool) -> _Column:
 
 
 def _decoded_keys(texts: Sequence[str]) -> Sequence[str]:
-    return [unquote(key) if "%" in key else key for key in _unescaped(texts)]
+    return [unquote_plus(key) if "%" in key or "+" in key else key for key in _unescaped(texts)]
 
 
 def _timestamps(texts: Sequence[str]) -> Sequence[datetime]:
@@ -226,10 +226,10 @@ def _decoded(made: dict[str, Any]) -> Generator[None, None, None]:
         return
     for name in _ENCODED:
         if name in made:
-            made[name] = unquote(made[name])
+            made[name] = unquote_plus(made[name])
     for name, inside in _ENCODED_IN:
         for number, entry in enumerate(_list(made.get(name)), 1):
-            entry[inside] = unquote(entry[inside])
+            entry[inside] = unquote_plus(entry[inside])
             if not number % _ENTRIES:
                 yield
 
