@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiobotocore.endpoint
@@ -20,7 +23,12 @@ import botocore.parsers
 import botocore.utils
 import pytest
 from aiobotocore.httpsession import AIOHTTPSession
+from aiohttp import web
 from botocore.awsrequest import AWSPreparedRequest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from multidict import CIMultiDictProxy
 
 import aiohaul
 from aiohaul.aws import checksums
@@ -258,6 +266,58 @@ async def test_connection_that_never_came_about_is_told_from_one_that_broke() ->
             await s3.call_once("head_object", "k", Bucket="bucket", Key="k")
 
 
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a certificate of its own for this machine, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path_factory.mktemp("tls") / "both.pem"
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    file.write_bytes(secret + made.public_bytes(pem))
+    return file
+
+
+async def test_over_tls_the_checksum_goes_ahead_of_the_body(
+    certificate: Path, by_client: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[CIMultiDictProxy[str], bytes]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append((request.headers, await request.read()))
+        return web.Response(headers={"ETag": '"e"'})
+
+    application = web.Application(client_max_size=10 * MIB)
+    application.router.add_route("*", "/{tail:.*}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    bodies = [b"small", b"small", b"x" * (2 * MIB)]
+    async with service(f"https://localhost:{runner.addresses[0][1]}") as s3:
+        for body in bodies:
+            await s3.call("put_object", "k", Bucket="bucket", Key="k", Body=body)
+    await runner.cleanup()
+    assert by_client == ["PUT"]
+    assert seen[0][0]["x-amz-trailer"] == "x-amz-checksum-crc32"
+    for (headers, received), body in zip(seen[1:], bodies[1:], strict=True):
+        assert headers["x-amz-checksum-crc32"] == checksums.checksum("crc32", body)
+        assert headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
+        assert "Transfer-Encoding" not in headers
+        assert received == body
+    assert [headers.get("Expect") for headers, _ in seen] == ["100-continue", None, "100-continue"]
+
+
 @dataclass(eq=False)
 class Half(FakeS3):
     """Sends the first half of an object, and the second half never."""
@@ -376,7 +436,7 @@ async def test_no_secret_in_any_log(fake: FakeS3, caplog: pytest.LogCaptureFixtu
     [
         ("crc32", "y/Q5Jg=="),
         ("crc32c", "4waSgw=="),
-        ("crc64nvme", "rosUhgpIn+o="),
+        ("crc64nvme", "rosUhgp5mIg="),
         ("sha1", "98O8HYCOBHMq32eZZczDTKeuNEE="),
         ("sha256", "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU="),
     ],

@@ -109,7 +109,8 @@ async def compare(style: str, method: str, parameters: Mapping[str, Any]) -> boo
         mine = as_vouched(style, method, unsigned, theirs)
     mine = {name.lower(): value for name, value in mine.items()}
     for name in {*mine, *theirs.headers} - routes._ADDED_LATER - {"user-agent"}:
-        assert mine.get(name) == theirs.headers.get(name), name
+        # The signer of botocore[crt] cuts off the blanks around a value, which mean nothing.
+        assert mine[name].strip() == theirs.headers[name].strip(), name
     assert _agent(mine["user-agent"]) == _agent(theirs.headers["user-agent"])
     if "content-length" in theirs.headers:
         assert int(theirs.headers["content-length"]) == len(unsigned.body)

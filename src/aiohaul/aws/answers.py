@@ -258,8 +258,9 @@ def _parsed(status: int, body: bytes) -> Generator[None, None, ET.Element]:
         body = _DOCTYPE  # as far as it is read: no XML
     try:
         for start in range(0, len(body), _SLICE):
+            if start:
+                yield
             parser.feed(body[start : start + _SLICE])
-            yield
         root = parser.close()
     except ET.ParseError as error:
         if status == 200:  # noqa: PLR2004  # the one status where botocore looks for this

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 #: Operations whose requests are built here, by the names of the client's methods.
@@ -41,7 +42,6 @@ _CHECKSUM_HEADER = "x-amz-checksum-"
 _ALGORITHM_HEADER = "x-amz-sdk-checksum-algorithm"
 _DEFAULT_ALGORITHM = "CRC32"
 
-_PRINTABLE = re.compile(r"[\x20-\x7e]*")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VERSION = re.compile(r"[A-Za-z0-9._-]+")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -86,8 +86,7 @@ class Operation:
     streaming: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Unsigned:
+class Unsigned(NamedTuple):
     """A request, but for what depends on the bucket's endpoint, the body's bytes and the time."""
 
     path: str
@@ -199,11 +198,12 @@ def _build(operation: Operation, parameters: Mapping[str, Any], *, checksums: bo
 
 def plain_bucket(name: Any) -> bool:
     """True for the name of a general purpose bucket, which is no ARN and no alias."""
-    return (
-        type(name) is str
-        and _BUCKET.fullmatch(name) is not None
-        and _SPECIAL_BUCKET.search(name) is None
-    )
+    return type(name) is str and _is_plain(name)
+
+
+@lru_cache(maxsize=1024)
+def _is_plain(name: str) -> bool:
+    return _BUCKET.fullmatch(name) is not None and _SPECIAL_BUCKET.search(name) is None
 
 
 def _key(value: Any) -> str:
@@ -238,7 +238,7 @@ def _place_metadata(prefix: str, value: Any, headers: dict[str, str]) -> None:
 
 
 def _header(value: str) -> str:
-    if not _PRINTABLE.fullmatch(value):
+    if not (value.isascii() and value.isprintable()):
         raise _LeftToBotocoreError
     return value
 
@@ -324,9 +324,7 @@ def _document(shape: Any, operation: str) -> Callable[[Any], bytes]:
     if operation != "DeleteObjects":
         return lambda value: write(root, value).encode()
     # A parser would take the ends of lines in a key for others.
-    return lambda value: (
-        write(root, value).replace("\r", "&#xD;").replace("\n", "&#xA;").encode()
-    )
+    return lambda value: write(root, value).replace("\r", "&#xD;").replace("\n", "&#xA;").encode()
 
 
 def _writer(shape: Any) -> _Write:

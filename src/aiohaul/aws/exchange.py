@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from botocore import exceptions as botocore
@@ -19,8 +18,7 @@ _PIECE = 256 * 1024
 _ASK_FIRST = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A whole answer.
 
     Attributes:

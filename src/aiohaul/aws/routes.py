@@ -19,8 +19,10 @@ _TRAILER = (
     "x-amz-decoded-content-length",
     "x-amz-trailer",
 )
-#: Headers that no signature covers, and that the HTTP library sets for itself.
-_ADDED_LATER = frozenset({"accept-encoding", "content-length", "expect", "transfer-encoding"})
+#: Headers that the HTTP library sets for itself: no signature covers them, but Host, by its value.
+_ADDED_LATER = frozenset(
+    {"accept-encoding", "content-length", "expect", "host", "transfer-encoding"}
+)
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -80,12 +82,16 @@ def route_of(theirs: Seen, unsigned: Unsigned) -> Route | None:
         return None
     _, scope = told
     base = theirs.url[: len(theirs.url) - len(unsigned.suffix)]
-    parts = urlsplit(base)
+    try:
+        parts = urlsplit(base)
+        port = parts.port
+    except ValueError:
+        return None
     if parts.hostname is None or parts.query or parts.scheme not in _PORTS:
         return None
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    if parts.port not in (None, _PORTS[parts.scheme]):
-        host += f":{parts.port}"
+    if port not in (None, _PORTS[parts.scheme]):
+        host += f":{port}"
     return Route(
         base=base,
         path=parts.path,
@@ -165,4 +171,4 @@ def same(mine: Mapping[str, str], theirs: Seen) -> bool:
 
 
 def _compared(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name not in _ADDED_LATER}
+    return {name: value.strip() for name, value in headers.items() if name not in _ADDED_LATER}
