@@ -174,6 +174,22 @@ async def test_first_request_to_each_bucket_goes_through_the_client(
     assert fake.accepted == 1  # on one connection
 
 
+@pytest.mark.parametrize(
+    "key", ["a/../b", "./x", "..", "//y", "/", "a%2Fb%", "ü 😀+?#&=;", "a\nb\r", "~'()*!@:,$[]"]
+)
+async def test_key_of_any_kind_takes_the_same_path_directly(
+    fake: FakeS3, by_client: list[str], key: str
+) -> None:
+    async with service(fake.url) as s3:
+        for _ in range(2):
+            await head(s3, key)
+        for _ in range(2):
+            await s3.call("list_objects_v2", key, Bucket="bucket", Prefix=key, StartAfter=key)
+    assert len(by_client) == 2
+    assert fake.seen[0].path == fake.seen[1].path
+    assert fake.seen[2].path == fake.seen[3].path
+
+
 async def test_many_first_requests_at_once(fake: FakeS3, by_client: list[str]) -> None:
     async with service(fake.url) as s3:
         await asyncio.gather(*(head(s3, str(n)) for n in range(50)))

@@ -38,7 +38,8 @@ from aiohaul.aws.signing import Keys, Scope, Signer, timestamp_now
 KEYS = {"access_key_id": "testing", "secret_access_key": "testing-secret"}
 REGION = "eu-west-1"
 BODY = b"x" * 1024
-WIDTH = 16
+#: Requests in flight.
+WIDTH = 32
 #: Requests of one way in one round.
 REQUESTS = {"HEAD": 400, "COPY": 400, "PUT 1 KB": 400, "LIST 1,000": 12}
 KEY = "incoming/2026/01/31/report-000001.csv"

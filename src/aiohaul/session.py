@@ -40,8 +40,8 @@ class Session:
         max_requests: requests in flight at once for each service.
         max_invocations: Lambda invocations held at once, apart from these; at most three
             quarters of the file descriptors that the process may have. More wait their turn.
-        direct: build, sign and read S3 requests here, for a tenth of botocore's CPU, wherever
-            that is proven to come to the same; False sends every request through botocore.
+        direct: build, sign and read S3 requests here, for a fifth of botocore's CPU, wherever
+            that provably comes to the same; False sends every request through botocore.
 
     Raises:
         SettingsError: half a pair of keys, or no room for a request.

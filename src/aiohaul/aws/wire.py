@@ -49,6 +49,15 @@ class _Known:
     answer: answers.Answer
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How one operation gets to one bucket, and on which connections."""
+
+    known: _Known
+    route: routes.Route
+    session: aiohttp.ClientSession
+
+
 class Wire:
     """Sends the requests of one client, directly where that comes to the same.
 
@@ -61,12 +70,10 @@ class Wire:
     def __init__(self, client: Any, credentials: Any = None) -> None:
         self._client = client
         self._credentials = credentials
-        self._known: dict[str, _Known] = {}
-        self._routes: dict[tuple[str, str], tuple[routes.Route, aiohttp.ClientSession]] = {}
+        self._operations: dict[str, _Known | None] = {}
+        self._ways: dict[tuple[str, str], _Way] = {}
         self._lessons: dict[tuple[str, str], int] = {}
-        if credentials is None or not _ordinary(client):
-            return
-        self._known = _compiled(client.meta.service_model)
+        self._on = credentials is not None and _ordinary(client)
         config = client.meta.config
         self._checksums = config.request_checksum_calculation == "when_supported"
         self._hash_payload = (config.s3 or {}).get("payload_signing_enabled")
@@ -78,11 +85,11 @@ class Wire:
             ClientError: the answer is an error.
             BotoCoreError: there is no answer.
         """
-        reply = await self._directly(operation, parameters)
-        if reply is None:
-            answer: dict[str, Any] = await self._by_client(operation, parameters)
-            return answer
-        return await self._understood(operation, parameters, reply)
+        direct = await self._directly(operation, parameters)
+        if direct is not None:
+            return direct[1]
+        answer: dict[str, Any] = await self._by_client(operation, parameters)
+        return answer
 
     async def read(self, parameters: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
         """Get an object or a range of it: its bytes, and the rest of the answer.
@@ -91,27 +98,31 @@ class Wire:
             ClientError: the answer is an error.
             BotoCoreError: there is no answer, or its body broke off.
         """
-        reply = await self._directly("get_object", parameters)
-        if reply is None:
-            answer = await self._by_client("get_object", parameters)
-            async with answer.pop("Body") as body:
-                return await body.read(), answer
-        return reply.body, await self._understood("get_object", parameters, reply)
+        direct = await self._directly("get_object", parameters)
+        if direct is not None:
+            return direct
+        answer = await self._by_client("get_object", parameters)
+        async with answer.pop("Body") as body:
+            return await body.read(), answer
 
-    async def _directly(self, operation: str, parameters: Mapping[str, Any]) -> Reply | None:
-        """The answer to a request that is sent from here; None if it is the client's to send.
+    async def _directly(
+        self, operation: str, parameters: Mapping[str, Any]
+    ) -> tuple[bytes, dict[str, Any]] | None:
+        """Send a request from here: the answer's body, and the answer.
 
-        So is one whose answer is that the bucket is elsewhere: the client finds the way.
+        Returns:
+            None if it is the client's to send. So is one whose answer is that the bucket is
+            elsewhere: the client finds the way.
 
         Raises:
             ClientError: the answer is an error.
+            BotoCoreError: there is no answer.
         """
         bucket = parameters.get("Bucket")
-        way = self._routes.get((operation, bucket)) if type(bucket) is str else None
+        way = self._ways.get((operation, bucket)) if type(bucket) is str else None
         if way is None:
             return None
-        route, session = way
-        known = self._known[operation]
+        known, route = way.known, way.route
         unsigned = building.build(known.request, parameters, checksums=self._checksums)
         if unsigned is None or not _computable(unsigned):
             return None
@@ -125,14 +136,27 @@ class Wire:
             keys=await self._keys(),
         )
         url = route.base + unsigned.suffix
-        reply = await exchange(session, known.request.method, url, headers, unsigned.body)
-        if reply.status >= _FAILURE:
-            failed = Failed(known.model, reply, reply.status)
-            if not failed.is_elsewhere:
-                raise failed.exception(self._client)
-            self._routes = {key: kept for key, kept in self._routes.items() if key[1] != bucket}
+        reply = await exchange(way.session, known.request.method, url, headers, unsigned.body)
+        if reply.status < _FAILURE:
+            return reply.body, await self._understood(known, parameters, reply)
+        failed = Failed(known.model, reply, reply.status)
+        if not failed.is_elsewhere:
+            raise failed.exception(self._client)
+        self._ways = {key: kept for key, kept in self._ways.items() if key[1] != bucket}
+        return None
+
+    def _known(self, operation: str) -> _Known | None:
+        if operation not in self._operations:
+            self._operations[operation] = self._compiled(operation)
+        return self._operations[operation]
+
+    def _compiled(self, operation: str) -> _Known | None:
+        name = building.OPERATIONS.get(operation)
+        if name is None or not self._on:
             return None
-        return reply
+        model = self._client.meta.service_model.operation_model(name)
+        request, answer = building.compiled(model), answers.compiled(model)
+        return _Known(model, request, answer) if request and answer else None
 
     async def _keys(self) -> Keys:
         frozen = await self._credentials.get_frozen_credentials()
@@ -163,13 +187,12 @@ class Wire:
         return not (route.tls and vouched and operation.streaming)
 
     async def _understood(
-        self, operation: str, parameters: Mapping[str, Any], reply: Reply
+        self, known: _Known, parameters: Mapping[str, Any], reply: Reply
     ) -> dict[str, Any]:
         """An answer as the client would have returned it, or raised."""
-        known = self._known[operation]
         made = answers.read_headers(known.answer, reply.status, reply.headers)
         steps = answers.read_body(known.answer, reply.status, reply.body)
-        if operation == "list_objects_v2":
+        if known.request.name == "ListObjectsV2":
             decode = "EncodingType" not in parameters
             steps = read_page(known.answer, reply.status, reply.body, decode=decode)
         try:
@@ -180,12 +203,12 @@ class Wire:
 
     async def _by_client(self, operation: str, parameters: Mapping[str, Any]) -> Any:
         send = getattr(self._client, operation)
-        known = self._known.get(operation)
+        known = self._known(operation)
         bucket = parameters.get("Bucket")
         if known is None or not building.plain_bucket(bucket):
             return await send(**parameters)
         key = operation, str(bucket)
-        if key in self._routes or self._lessons.get(key, 0) >= _LESSONS:
+        if key in self._ways or self._lessons.get(key, 0) >= _LESSONS:
             return await send(**parameters)
         with watched(partial(self._learn, key, known, parameters)):
             return await send(**parameters)
@@ -205,14 +228,14 @@ class Wire:
         theirs = routes.seen(request)
         if not routes.is_of(theirs, known.request, unsigned):
             return
-        if len(self._routes) + len(self._lessons) >= _ROUTES:
-            self._routes.clear()
+        if len(self._ways) + len(self._lessons) >= _ROUTES:
+            self._ways.clear()
             self._lessons.clear()
-        self._routes.pop(key, None)  # another region: the way up to now was the wrong one
+        self._ways.pop(key, None)  # another region: the way up to now was the wrong one
         self._lessons[key] = self._lessons.get(key, 0) + 1
         route = routes.route_of(theirs, unsigned)
         if route is not None and await self._is_same(route, known, unsigned, theirs):
-            self._routes[key] = route, await transport.connections()
+            self._ways[key] = _Way(known, route, await transport.connections())
             self._lessons.pop(key, None)
 
     async def _is_same(
@@ -245,16 +268,6 @@ def _ordinary(client: Any) -> bool:
         and not s3.get("use_accelerate_endpoint")
         and not s3.get("use_dualstack_endpoint")
     )
-
-
-def _compiled(service_model: Any) -> dict[str, _Known]:
-    found = {}
-    for method, name in building.OPERATIONS.items():
-        model = service_model.operation_model(name)
-        request, answer = building.compiled(model), answers.compiled(model)
-        if request is not None and answer is not None:
-            found[method] = _Known(model, request, answer)
-    return found
 
 
 def _computable(unsigned: building.Unsigned) -> bool:
