@@ -16,7 +16,6 @@ from hashlib import sha256
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import aiohttp
 from anyio import to_thread
 
 from aiohaul.aws import answers, building, checksums, routes
@@ -51,11 +50,11 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How one operation gets to one bucket, and on which connections."""
+    """How one operation gets to one bucket, and on whose connections."""
 
     known: _Known
     route: routes.Route
-    session: aiohttp.ClientSession
+    transport: Transport
 
 
 class Wire:
@@ -136,7 +135,8 @@ class Wire:
             keys=await self._keys(),
         )
         url = route.base + unsigned.suffix
-        reply = await exchange(way.session, known.request.method, url, headers, unsigned.body)
+        session = await way.transport.connections()
+        reply = await exchange(session, known.request.method, url, headers, unsigned.body)
         if reply.status < _FAILURE:
             return reply.body, await self._understood(known, parameters, reply)
         failed = Failed(known.model, reply, reply.status)
@@ -235,7 +235,8 @@ class Wire:
         self._lessons[key] = self._lessons.get(key, 0) + 1
         route = routes.route_of(theirs, unsigned)
         if route is not None and await self._is_same(route, known, unsigned, theirs):
-            self._ways[key] = _Way(known, route, await transport.connections())
+            # Before the connections are there: of a burst only this one goes by the client.
+            self._ways[key] = _Way(known, route, transport)
             self._lessons.pop(key, None)
 
     async def _is_same(
