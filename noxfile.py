@@ -42,4 +42,5 @@ def tests(session: nox.Session) -> None:
     session.install(*GROUPS["tests"])
     session.install("--force-reinstall", "--no-deps", str(wheel))
     session.install(f"aiohaul[demo] @ {wheel.resolve().as_uri()}")
-    session.run("pytest", *(session.posargs or ["-m", "slow or not slow"]))
+    # Side by side: most of them wait for servers.
+    session.run("pytest", *(session.posargs or ["-n", "2", "-m", "slow or not slow"]))

@@ -54,6 +54,8 @@ class FakeS3:
     #: answers this error to so many requests that a regex finds, "METHOD path?query"
     errors: list[list[object]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    #: seconds before every answer
+    delay: float = 0.0
     #: changes the first byte of so many bodies that it sends, or gets
     damage_answers: int = 0
     damage_bodies: int = 0
@@ -79,6 +81,8 @@ class FakeS3:
                     rule[3] = int(str(times)) - 1
                     await self._body(request)
                     return _error(int(str(status)), str(code))
+            if self.delay:
+                await asyncio.sleep(self.delay)
             return await self._answer(request)
         finally:
             self.under_way -= 1

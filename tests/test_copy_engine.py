@@ -605,6 +605,7 @@ async def test_requests_in_flight_are_filled_in_every_mix(
 ) -> None:
     first, out, *_ = fakes
     many, few = mix
+    out.delay = 0.2
     sources = [made_up(first, f"s{n}", 100) for n in range(many)]
     sources += [made_up(first, f"l{n}", 4 * PART_SIZE) for n in range(few)]
     await haul(sources, [first, out])

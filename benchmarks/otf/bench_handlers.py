@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, T201  # a script, which prints its table
+# a script, which prints its table
 """What do handlers cost where a batch runs many tasks at once?
 
     python -m benchmarks.otf.bench_handlers
@@ -48,7 +48,7 @@ def measure(python: Path, threads: int, each: int) -> Figures:
                 # rclone answers a few errors while many requests race to make a directory.
                 (directory / "to" / "in" / f"t{thread}-{turn}").mkdir(parents=True)
         with rclone(directory) as url:
-            done = subprocess.run(  # noqa: S603  # the script beside this one
+            done = subprocess.run(  # the script beside this one
                 [str(python), str(HERE / "handlers.py"), str(threads), str(each)],
                 env=environment(url),
                 stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, T201  # a script, which prints its table
+# a script, which prints its table
 """How long does ``task-run`` take for a transfer, from the start of its process to its end?
 
     python -m benchmarks.otf.bench_transfer
@@ -46,7 +46,7 @@ def seconds(python: Path, count: int) -> float:
         Path(folder, "haul.json").write_text(json.dumps(DEFINITION))
         with rclone(Path(data)) as url:
             begun = time.perf_counter()
-            subprocess.run(  # noqa: S603  # task-run of either environment
+            subprocess.run(  # task-run of either environment
                 [str(python.with_name("task-run")), "-t", "haul", "-c", folder],
                 env=environment(url),
                 capture_output=True,

@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, T201  # a script, which prints its table
+# a script, which prints its table
 """Does the same configuration do the same with both addons?
 
     python -m benchmarks.otf.compare_addons
@@ -303,7 +303,7 @@ class Side:
             (folder / "variables.json.j2").write_text(json.dumps(variables))
             (folder / "task.json.j2").write_text(json.dumps(case.definition))
             begun = time.perf_counter()
-            done = subprocess.run(  # noqa: S603  # task-run of either environment
+            done = subprocess.run(  # task-run of either environment
                 [str(self._command), "-t", "task", "-c", str(folder)],
                 env=environment(self._url, OTF_STAGING_DIR=name),
                 capture_output=True,

@@ -1,4 +1,4 @@
-# ruff: noqa: INP001  # a script
+# a script
 """Many threads with many handlers in one process, each of which lists and copies an object.
 
 Run by ``bench_handlers.py`` with the Python of either environment: it needs nothing but the

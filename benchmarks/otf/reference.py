@@ -1,4 +1,4 @@
-"""The addon that aiohaul replaces, in an environment of its own, and servers for both."""  # noqa: INP001  # scripts
+"""The addon that aiohaul replaces, in an environment of its own, and servers for both."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reference_python() -> Path:
     if not done.exists():
         venv.create(home, clear=True, with_pip=True)
         install = [str(python), "-m", "pip", "install", "--quiet", ADDON]
-        subprocess.run(install, check=True)  # noqa: S603  # pip
+        subprocess.run(install, check=True)  # pip
         done.touch()
     return python
 
@@ -82,7 +82,7 @@ def rclone(directory: Path) -> Iterator[str]:
 
 @contextmanager
 def _started(command: list[str], errors: int) -> Iterator[IO[str]]:
-    with subprocess.Popen(  # noqa: S603  # one of the two above
+    with subprocess.Popen(  # one of the two above
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
     ) as process:
         try:

@@ -7,7 +7,6 @@ import os
 import resource
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
@@ -15,8 +14,8 @@ from typing import Any, Self
 import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
-from botocore.utils import parse_timestamp
 
+from aiohaul.aws.answers import timestamp
 from aiohaul.aws.credentials import use_credentials
 from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
@@ -51,12 +50,20 @@ class Clients:
             turn.
         max_invocations: invocations of functions in flight at once, apart from these: they are
             held for minutes. Fewer where the process may not open that many files.
+        direct: S3 requests that this library knows go past botocore, where that comes to the
+            same; False sends all of them through it. So does AIOHAUL_DIRECT=0 around.
     """
 
     def __init__(
-        self, settings: Settings, *, max_requests: int, max_invocations: int = MAX_INVOCATIONS
+        self,
+        settings: Settings,
+        *,
+        max_requests: int,
+        max_invocations: int = MAX_INVOCATIONS,
+        direct: bool = True,
     ) -> None:
         self.settings = settings
+        self.direct = direct and os.environ.get("AIOHAUL_DIRECT") != "0"
         self.max_requests = max_requests
         self.max_invocations = _affordable(max_invocations)
         self._stack = AsyncExitStack()
@@ -124,12 +131,13 @@ class Clients:
         async with self._locks.setdefault(key[2:], anyio.Lock()):
             if key not in self._services:
                 client = await self._create(name, settings, environment, self._config(once=once))
+                credentials = await self._credentials(name, settings, environment)
                 if self._ended:  # meanwhile; the stack was closed without the new client
                     await self._stack.aclose()
                 self._check_owner()
                 place = (name, once, client.meta.endpoint_url)
                 pace = self._paces.setdefault(place, Pace(self._bound(once=once)))
-                self._services[key] = Service(client, pace, self._check_owner)
+                self._services[key] = Service(client, pace, self._check_owner, credentials)
             return self._services[key]
 
     async def _create(
@@ -148,6 +156,13 @@ class Clients:
             except ValueError as error:  # botocore's word for an endpoint that is no URL
                 raise SettingsError(f"a client for {name} cannot be made: {error}") from error
 
+    async def _credentials(self, name: str, settings: Settings, environment: _Environment) -> Any:
+        """What the client signs with, for a service that is spoken to directly."""
+        if name != "s3" or not self.direct:
+            return None
+        # The client has asked for them before: they are kept, and no provider is asked again.
+        return await (await self._session(settings, environment)).get_credentials()
+
     async def _session(self, settings: Settings, environment: _Environment) -> AioSession:
         found = self._sessions.get((settings, environment))
         if found is not None:
@@ -158,7 +173,7 @@ class Clients:
         # The service models are the dear part of a session (12 MB); one copy serves all.
         session.register_component("data_loader", self._loader)
         session.get_component("response_parser_factory").set_parser_defaults(
-            timestamp_parser=_timestamp
+            timestamp_parser=timestamp
         )
         session.user_agent_extra = f"aiohaul/{version('aiohaul')} {session.user_agent_extra}"
         await use_credentials(session, settings, self._config(once=False))
@@ -228,15 +243,3 @@ def _affordable(connections: int) -> int:
     """As many of these as may be held without using up the process's file descriptors."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return connections if soft == resource.RLIM_INFINITY else min(connections, soft * 3 // 4)
-
-
-def _timestamp(value: Any) -> datetime:
-    """Parse a timestamp as botocore does, the ISO form of listings ten times as fast."""
-    try:
-        parsed = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        parsed = None
-    if parsed is None or parsed.tzinfo is None:
-        other: datetime = parse_timestamp(value)
-        return other
-    return parsed

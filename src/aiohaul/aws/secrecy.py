@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 #: Loggers that write requests, signatures and answers out in full.
-_TALKATIVE = ("botocore.endpoint", "botocore.auth", "botocore.parsers")
+_TALKATIVE = tuple(
+    logging.getLogger(name) for name in ("botocore.endpoint", "botocore.auth", "botocore.parsers")
+)
 
 _silent: ContextVar[bool] = ContextVar("aiohaul_silent", default=False)
 
@@ -27,8 +29,8 @@ def quiet() -> Iterator[None]:
 
     Requests that an application makes with botocore by itself are logged as ever.
     """
-    for name in _TALKATIVE:
-        logging.getLogger(name).addFilter(_silence)  # the same one twice counts once
+    for logger in _TALKATIVE:
+        logger.addFilter(_silence)  # the same one twice counts once
     token = _silent.set(True)
     try:
         yield

@@ -16,6 +16,7 @@ from aiohaul.aws.credentials import is_aws
 from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
 from aiohaul.aws.retry import ATTEMPTS, pause_before
+from aiohaul.aws.wire import Wire
 from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
 
 T = TypeVar("T")
@@ -37,8 +38,11 @@ class Service:
     for each client, which a burst of throttling uses up for everybody.
     """
 
-    def __init__(self, client: Any, pace: Pace, check: Callable[[], None]) -> None:
+    def __init__(
+        self, client: Any, pace: Pace, check: Callable[[], None], credentials: Any = None
+    ) -> None:
         self._client = client
+        self._wire = Wire(client, credentials)
         self._pace = pace
         self._check = check
         client.meta.events.register("provide-client-params.lambda.Invoke", _move_read_timeout)
@@ -159,9 +163,7 @@ class Service:
 
         async def once() -> tuple[bytes, dict[str, Any]]:
             with translated("GetObject", target):
-                answer: dict[str, Any] = await self._client.get_object(**parameters)
-                async with answer.pop("Body") as body:
-                    return await body.read(), answer
+                return await self._wire.read(parameters)
 
         return await self._again_and_again(once)
 
@@ -201,8 +203,7 @@ class Service:
         self, operation: str, target: str, parameters: Mapping[str, Any]
     ) -> dict[str, Any]:
         with translated(_api_name(operation), target):
-            answer: dict[str, Any] = await getattr(self._client, operation)(**parameters)
-        return answer
+            return await self._wire.call(operation, parameters)
 
     async def _again_and_again(
         self,

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from aiobotocore.httpsession import AIOHTTPSession
 
 from aiohaul.aws.connecting import telling
+
+#: Called with every request that a client is about to send, signed and all.
+Watcher = Callable[["Transport", Any], Awaitable[None]]
+
+_watcher: ContextVar[Watcher | None] = ContextVar("aiohaul_watcher", default=None)
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Show the requests that clients send herein to ``watcher`` first."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
@@ -16,15 +34,34 @@ class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no typ
     would: an invocation would be sent twice, its payload to whoever the answer names.
     """
 
+    def __init__(self, *arguments: Any, proxies: Any = None, **options: Any) -> None:
+        super().__init__(*arguments, proxies=proxies, **options)
+        #: a proxy is asked for: aiobotocore knows for which requests
+        self.proxied = bool(proxies)
+
+    async def send(self, request: Any) -> Any:
+        """Send a request of botocore's, after whoever watches has seen it."""
+        watcher = _watcher.get()
+        if watcher is not None:
+            await watcher(self, request)
+        return await super().send(request)
+
+    async def connections(self) -> Any:
+        """The ClientSession of aiohttp underneath, which goes through no proxy."""
+        return await self._ours(None)
+
     async def _create_connector(self, proxy_url: str | None) -> Any:
         return telling(await super()._create_connector(proxy_url))
 
     async def _get_session(self, proxy_url: str | None) -> Any:
+        return _Direct(await self._ours(proxy_url))
+
+    async def _ours(self, proxy_url: str | None) -> Any:
         session = await super()._get_session(proxy_url)
-        # Nor is anything sent again behind our back: how often it was sent decides what an answer
-        # means ("there is one already" may be our own write).
+        # Nothing is sent again behind our back: how often it was sent decides what an answer means
+        # ("there is one already" may be our own write).
         session._retry_connection = False  # noqa: SLF001  # aiohttp has no public word for it
-        return _Direct(session)
+        return session
 
 
 class _Direct:

@@ -1,0 +1,307 @@
+"""The direct way to S3: requests built, signed and read here, on the client's connections.
+
+The first request of each operation to each bucket goes through the client. What the client is
+about to send is held against what would be sent from here: only where the two are the same, to
+the signature, are those that follow sent directly. Region, endpoint, addressing, user agent, and
+whatever settings or hooks do to a request, are so learnt from the client and never guessed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from anyio import to_thread
+
+from aiohaul.aws import answers, building, checksums, routes
+from aiohaul.aws.exchange import Reply, exchange
+from aiohaul.aws.failures import Failed
+from aiohaul.aws.listing import read_page
+from aiohaul.aws.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Keys, timestamp_now
+from aiohaul.aws.transport import Transport, watched
+
+T = TypeVar("T")
+
+#: Bodies up to this size are hashed on the event loop, larger ones in a thread.
+_HASH_INLINE = 256 * 1024
+#: How often a bucket's requests may differ before they are no longer compared.
+_LESSONS = 3
+#: Ways that are kept, one for each operation and bucket.
+_ROUTES = 4096
+#: Answers from here on are no success.
+_FAILURE = 300
+#: What botocore makes of an answer of 200 that carries an error.
+_SERVER_ERROR = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """All that there is to know of an operation, whatever the bucket."""
+
+    model: Any
+    request: building.Operation
+    answer: answers.Answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How one operation gets to one bucket, and on whose connections."""
+
+    known: _Known
+    route: routes.Route
+    transport: Transport
+
+
+class Wire:
+    """Sends the requests of one client, directly where that comes to the same.
+
+    Args:
+        client: aiobotocore's, of any service.
+        credentials: the client's own, asked for their keys at each request. With None all
+            requests go through the client.
+    """
+
+    def __init__(self, client: Any, credentials: Any = None) -> None:
+        self._client = client
+        self._credentials = credentials
+        self._operations: dict[str, _Known | None] = {}
+        self._ways: dict[tuple[str, str], _Way] = {}
+        self._lessons: dict[tuple[str, str], int] = {}
+        self._on = credentials is not None and _ordinary(client)
+        config = client.meta.config
+        self._checksums = config.request_checksum_calculation == "when_supported"
+        self._hash_payload = (config.s3 or {}).get("payload_signing_enabled")
+
+    async def call(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one request, and return the answer as the client's method does.
+
+        Raises:
+            ClientError: the answer is an error.
+            BotoCoreError: there is no answer.
+        """
+        direct = await self._directly(operation, parameters)
+        if direct is not None:
+            return direct[1]
+        answer: dict[str, Any] = await self._by_client(operation, parameters)
+        return answer
+
+    async def read(self, parameters: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+        """Get an object or a range of it: its bytes, and the rest of the answer.
+
+        Raises:
+            ClientError: the answer is an error.
+            BotoCoreError: there is no answer, or its body broke off.
+        """
+        direct = await self._directly("get_object", parameters)
+        if direct is not None:
+            return direct
+        answer = await self._by_client("get_object", parameters)
+        async with answer.pop("Body") as body:
+            return await body.read(), answer
+
+    async def _directly(
+        self, operation: str, parameters: Mapping[str, Any]
+    ) -> tuple[bytes, dict[str, Any]] | None:
+        """Send a request from here: the answer's body, and the answer.
+
+        Returns:
+            None if it is the client's to send. So is one whose answer is that the bucket is
+            elsewhere: the client finds the way.
+
+        Raises:
+            ClientError: the answer is an error.
+            BotoCoreError: there is no answer.
+        """
+        bucket = parameters.get("Bucket")
+        way = self._ways.get((operation, bucket)) if type(bucket) is str else None
+        if way is None:
+            return None
+        known, route = way.known, way.route
+        unsigned = building.build(known.request, parameters, checksums=self._checksums)
+        if unsigned is None or not _computable(unsigned):
+            return None
+        headers = routes.sealed(
+            route,
+            known.request,
+            unsigned,
+            await self._vouching(route, known.request, unsigned),
+            timestamp=timestamp_now(),
+            invocation=str(uuid4()),
+            keys=await self._keys(),
+        )
+        url = route.base + unsigned.suffix
+        session = await way.transport.connections()
+        reply = await exchange(session, known.request.method, url, headers, unsigned.body)
+        if reply.status < _FAILURE:
+            return reply.body, await self._understood(known, parameters, reply)
+        failed = Failed(known.model, reply, reply.status)
+        if not failed.is_elsewhere:
+            raise failed.exception(self._client)
+        self._ways = {key: kept for key, kept in self._ways.items() if key[1] != bucket}
+        return None
+
+    def _known(self, operation: str) -> _Known | None:
+        if operation not in self._operations:
+            self._operations[operation] = self._compiled(operation)
+        return self._operations[operation]
+
+    def _compiled(self, operation: str) -> _Known | None:
+        name = building.OPERATIONS.get(operation)
+        if name is None or not self._on:
+            return None
+        model = self._client.meta.service_model.operation_model(name)
+        request, answer = building.compiled(model), answers.compiled(model)
+        return _Known(model, request, answer) if request and answer else None
+
+    async def _keys(self) -> Keys:
+        frozen = await self._credentials.get_frozen_credentials()
+        return Keys(frozen.access_key, frozen.secret_key, frozen.token)
+
+    async def _vouching(
+        self, route: routes.Route, operation: building.Operation, unsigned: building.Unsigned
+    ) -> dict[str, str]:
+        """The headers that vouch for the body: over TLS one checksum is enough, as for botocore."""
+        made = await _checksum(unsigned)
+        made["x-amz-content-sha256"] = (
+            await _sha256(unsigned.body)
+            if self._must_hash(route, operation, unsigned, made)
+            else UNSIGNED_PAYLOAD
+        )
+        return made
+
+    def _must_hash(
+        self,
+        route: routes.Route,
+        operation: building.Operation,
+        unsigned: building.Unsigned,
+        checksum: Mapping[str, str],
+    ) -> bool:
+        if self._hash_payload is not None:
+            return bool(self._hash_payload)
+        vouched = bool(checksum) or building.vouches(unsigned.headers)
+        return not (route.tls and vouched and operation.streaming)
+
+    async def _understood(
+        self, known: _Known, parameters: Mapping[str, Any], reply: Reply
+    ) -> dict[str, Any]:
+        """An answer as the client would have returned it, or raised."""
+        made = answers.read_headers(known.answer, reply.status, reply.headers)
+        steps = answers.read_body(known.answer, reply.status, reply.body)
+        if known.request.name == "ListObjectsV2":
+            decode = "EncodingType" not in parameters
+            steps = read_page(known.answer, reply.status, reply.body, decode=decode)
+        try:
+            made |= await _in_steps(steps)
+        except answers.FailedAnswerError as error:
+            raise Failed(known.model, reply, _SERVER_ERROR).exception(self._client) from error
+        return made
+
+    async def _by_client(self, operation: str, parameters: Mapping[str, Any]) -> Any:
+        send = getattr(self._client, operation)
+        known = self._known(operation)
+        bucket = parameters.get("Bucket")
+        if known is None or not building.plain_bucket(bucket):
+            return await send(**parameters)
+        key = operation, str(bucket)
+        if key in self._ways or self._lessons.get(key, 0) >= _LESSONS:
+            return await send(**parameters)
+        with watched(partial(self._learn, key, known, parameters)):
+            return await send(**parameters)
+
+    async def _learn(
+        self,
+        key: tuple[str, str],
+        known: _Known,
+        parameters: Mapping[str, Any],
+        transport: Transport,
+        request: Any,
+    ) -> None:
+        """Keep the way of a request that the client is about to send, if it is understood."""
+        unsigned = building.build(known.request, parameters, checksums=self._checksums)
+        if transport.proxied or unsigned is None or not _computable(unsigned):
+            return
+        theirs = routes.seen(request)
+        if not routes.is_of(theirs, known.request, unsigned):
+            return
+        if len(self._ways) + len(self._lessons) >= _ROUTES:
+            self._ways.clear()
+            self._lessons.clear()
+        self._ways.pop(key, None)  # another region: the way up to now was the wrong one
+        self._lessons[key] = self._lessons.get(key, 0) + 1
+        route = routes.route_of(theirs, unsigned)
+        if route is not None and await self._is_same(route, known, unsigned, theirs):
+            # Before the connections are there: of a burst only this one goes by the client.
+            self._ways[key] = _Way(known, route, transport)
+            self._lessons.pop(key, None)
+
+    async def _is_same(
+        self,
+        route: routes.Route,
+        known: _Known,
+        unsigned: building.Unsigned,
+        theirs: routes.Seen,
+    ) -> bool:
+        mine = routes.sealed(
+            route,
+            known.request,
+            unsigned,
+            routes.vouching_as(theirs, await _sha256(unsigned.body), await _checksum(unsigned)),
+            timestamp=theirs.headers.get("x-amz-date", ""),
+            invocation=theirs.headers.get("amz-sdk-invocation-id", ""),
+            keys=await self._keys(),
+        )
+        return routes.same(mine, theirs)
+
+
+def _ordinary(client: Any) -> bool:
+    """True for S3 by ways that are learnt here: not by those of their own hosts."""
+    config = client.meta.config
+    s3 = config.s3 or {}
+    return (
+        client.meta.service_model.service_name == "s3"
+        and not config.use_dualstack_endpoint
+        and not config.use_fips_endpoint
+        and not s3.get("use_accelerate_endpoint")
+        and not s3.get("use_dualstack_endpoint")
+    )
+
+
+def _computable(unsigned: building.Unsigned) -> bool:
+    return unsigned.algorithm is None or checksums.known(unsigned.algorithm)
+
+
+async def _checksum(unsigned: building.Unsigned) -> dict[str, str]:
+    """The header with the checksum that a body still lacks."""
+    algorithm = unsigned.algorithm
+    if algorithm is None:
+        return {}
+    compute = partial(checksums.checksum, algorithm, unsigned.body)
+    return {f"x-amz-checksum-{algorithm}": await _computed(compute, unsigned.body)}
+
+
+async def _sha256(body: bytes) -> str:
+    if not body:
+        return EMPTY_SHA256
+    return await _computed(lambda: sha256(body).hexdigest(), body)
+
+
+async def _computed(compute: Callable[[], T], body: bytes) -> T:
+    if len(body) <= _HASH_INLINE:
+        return compute()
+    return await to_thread.run_sync(compute, abandon_on_cancel=True)
+
+
+async def _in_steps(steps: Generator[None, None, T]) -> T:
+    """Run these with a turn for the event loop between each two."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            made: T = done.value
+            return made
+        await asyncio.sleep(0)
