@@ -15,6 +15,7 @@ from aiohaul.parameters.secrets_manager import SecretsHandler
 from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.parameters.ssm import SSMHandler
 from aiohaul.s3.handler import S3Handler
+from aiohaul.s3.polling import Polling
 from aiohaul.settings import Settings
 
 MAX_REQUESTS = 256
@@ -76,6 +77,7 @@ class Session:
         self._clients = Clients(
             settings, max_requests=max_requests, max_invocations=max_invocations
         )
+        self._polling = Polling()
         self._following = Following()
         self._reads = SingleFlight()
 
@@ -97,7 +99,7 @@ class Session:
         Args:
             settings: who and where; what they leave open is the Session's.
         """
-        return S3Handler(self._clients, settings)
+        return S3Handler(self._clients, self._polling, settings)
 
     def lambda_(self, settings: Settings | None = None) -> LambdaHandler:
         """Lambda as these settings reach it.

@@ -15,11 +15,12 @@ from aiohaul.report import ActionReport, DestinationReport, TransferReport
 from aiohaul.s3 import objects as verbs
 from aiohaul.s3.actions import act_on_objects
 from aiohaul.s3.fanout import Fanout
-from aiohaul.s3.objects import S3Object, uri
+from aiohaul.s3.objects import S3Object
 from aiohaul.s3.plan import Action, AnyDestination, Source, checked_directory
+from aiohaul.s3.polling import Polling
 from aiohaul.s3.selection import Conditions, list_prefix, matching
 from aiohaul.s3.tail import Tail
-from aiohaul.s3.watch import wait_until_found
+from aiohaul.s3.watch import Wait
 from aiohaul.settings import Settings
 
 ANY_NAME = re.compile("")
@@ -33,8 +34,11 @@ class S3Handler:
     Made by :meth:`aiohaul.Session.s3`.
     """
 
-    def __init__(self, clients: Clients, settings: Settings | None = None) -> None:
+    def __init__(
+        self, clients: Clients, polling: Polling, settings: Settings | None = None
+    ) -> None:
         self._clients = clients
+        self._polling = polling
         self._settings = settings
 
     async def list(
@@ -98,9 +102,13 @@ class S3Handler:
         timeout: float = 60.0,
         interval: float = 10.0,
         conditions: Conditions | None = None,
+        early: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Objects:
         """Wait until objects of a directory match.
+
+        All waits of a Session that look into one directory share their listings; each keeps its
+        own interval, conditions and timeout.
 
         AWS: ListObjectsV2 every ``interval``. A listing that is throttled, fails with 5xx or
         does not answer counts as one that found nothing.
@@ -110,27 +118,35 @@ class S3Handler:
             directory: without leading or trailing "/"; "" is the whole bucket, at all depths.
             pattern: a regex, matched from the start of the last part of the key (``re.match``).
             timeout: seconds to wait; 0 looks once.
-            interval: seconds between two looks.
-            conditions: on size, age and count, that must be met as well.
+            interval: seconds between two looks at most.
+            conditions: on size, age and count, that must be met as well. An age that will be
+                right later is waited for to the moment.
+            early: return as soon as a page of the listing (1,000 keys) has enough, without what
+                follows. Where ``conditions`` have a ``max_count``, it takes the whole listing.
             on_progress: told of every look that found nothing.
 
         Returns:
-            Those that are there; at least one.
+            All of those that are there, as one whole listing shows them; at least one.
 
         Raises:
+            PlanError: the directory begins or ends with "/".
             WatchTimeoutError: nothing matched until the timeout.
             BucketNotFoundError: there is no such bucket.
             AccessDeniedError: the credentials may not list it.
-            ServiceError: another failure that does not pass by itself.
+            ServiceError: another failure that does not pass by itself, or the last listing
+                failed: then nobody knows what is there.
         """
-        pattern = re.compile(pattern)
-        return await wait_until_found(
-            lambda: self.find(bucket, directory, pattern, conditions=conditions),
-            where=f"{uri(bucket, directory)} (names like {pattern.pattern})",
+        wait = Wait(
+            bucket,
+            directory,
+            re.compile(pattern),
             timeout=timeout,
             interval=interval,
+            conditions=conditions,
+            early=early,
             on_progress=on_progress or ignore,
         )
+        return await wait.found(self._polling, await self._s3())
 
     async def head(self, bucket: str, key: str) -> S3Object:
         """Look at one object. AWS: HeadObject.

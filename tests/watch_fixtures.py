@@ -1,0 +1,27 @@
+"""A server of listings, and a session that looks at it, for the tests of watches."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+import aiohaul
+from compute_fixtures import KEYS, REGION
+from fake_s3 import FakeS3
+
+
+@pytest.fixture
+async def listed() -> AsyncIterator[FakeS3]:
+    async with FakeS3() as server:
+        server.buckets["b"] = {}
+        yield server
+
+
+@pytest.fixture
+async def watching(listed: FakeS3) -> AsyncIterator[aiohaul.Session]:
+    async with aiohaul.Session(region=REGION, endpoint_url=listed.url, **KEYS) as session:
+        await session.s3().find("b", "none")  # the client is made: what starts now starts together
+        listed.lists.clear()
+        listed.came = 0
+        yield session
