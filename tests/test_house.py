@@ -26,18 +26,18 @@ FLOORS = [
     {"cli"},
 ]
 PUBLIC = """
-AccessDeniedError Acted Action ActionReport BucketNotFoundError ClusterNotFoundError
-CollisionError Conditions Copied CredentialsError DefinitionError Destination DestinationReport
-DurableExecution DurableExecutionError DurableTimeoutError EndpointError Event Failed Failure
-FargateHandler FargateReport Flagged Found FunctionError FunctionNameError
+AccessDeniedError Acted Action ActionReport BucketNotFoundError Change ClusterNotFoundError
+CollisionError Conditions Copied CredentialsError CursorError DefinitionError Destination
+DestinationReport DurableExecution DurableExecutionError DurableTimeoutError EndpointError Event
+Failed Failure FargateHandler FargateReport Flagged Found FunctionError FunctionNameError
 FunctionNotFoundError HaulError Invocation InvocationReport LambdaHandler LocalDestination
-LocalFile LocalFileError LogLine MissingExtraError NothingFoundError ObjectNotFoundError
-OutcomeUnknownError Parameter ParameterNotFoundError PayloadError PayloadTooLargeError
-PlanError PreconditionFailedError Rename S3Handler S3Object SSMHandler Secret
-SecretNotFoundError SecretValueError SecretsHandler ServiceError Session SessionError Settings
-SettingsError TaskError TaskFailedError TaskResult TaskStartError TaskTimeoutError
-ThrottledError TouchReport TransferError TransferReport UnreachableError UnsupportedError
-VerificationError WatchTimeoutError Watching run validate
+LocalFile LocalFileError LogGroupNotFoundError LogLine MissingExtraError NothingFoundError
+ObjectNotFoundError OutcomeUnknownError Parameter ParameterNotFoundError PayloadError
+PayloadTooLargeError PlanError PreconditionFailedError QueueNotFoundError Rename S3Handler
+S3Object SSMHandler Secret SecretNotFoundError SecretValueError SecretsHandler ServiceError
+Session SessionError Settings SettingsError TaskError TaskFailedError TaskResult TaskStartError
+TaskTimeoutError ThrottledError TouchReport TransferError TransferReport UnreachableError
+UnsupportedError VerificationError Watch WatchTimeoutError Watching run validate
 """
 
 

@@ -9,6 +9,7 @@ import pytest
 import aiohaul
 from compute_fixtures import KEYS, REGION
 from fake_s3 import FakeS3
+from fake_sqs import FakeSqs
 
 
 @pytest.fixture
@@ -23,5 +24,12 @@ async def watching(listed: FakeS3) -> AsyncIterator[aiohaul.Session]:
     async with aiohaul.Session(region=REGION, endpoint_url=listed.url, **KEYS) as session:
         await session.s3().find("b", "none")  # the client is made: what starts now starts together
         listed.lists.clear()
+        listed.times.clear()
         listed.came = 0
         yield session
+
+
+@pytest.fixture
+async def sqs() -> AsyncIterator[FakeSqs]:
+    async with FakeSqs() as server:
+        yield server

@@ -15,6 +15,7 @@ from aiohaul.errors import (
     ClusterNotFoundError,
     CollisionError,
     CredentialsError,
+    CursorError,
     DefinitionError,
     DurableExecutionError,
     DurableTimeoutError,
@@ -24,6 +25,7 @@ from aiohaul.errors import (
     FunctionNotFoundError,
     HaulError,
     LocalFileError,
+    LogGroupNotFoundError,
     MissingExtraError,
     NothingFoundError,
     ObjectNotFoundError,
@@ -33,6 +35,7 @@ from aiohaul.errors import (
     PayloadTooLargeError,
     PlanError,
     PreconditionFailedError,
+    QueueNotFoundError,
     SecretNotFoundError,
     SecretValueError,
     ServiceError,
@@ -61,11 +64,13 @@ from aiohaul.report import (
     TouchReport,
     TransferReport,
 )
+from aiohaul.s3.changes import Change
 from aiohaul.s3.handler import S3Handler
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.plan import Action, Destination, LocalDestination, Rename
 from aiohaul.s3.selection import Conditions
+from aiohaul.s3.watch import Watch
 from aiohaul.session import Session
 from aiohaul.settings import Settings
 from aiohaul.tasks.run import run, validate
@@ -76,11 +81,13 @@ __all__ = [
     "Action",
     "ActionReport",
     "BucketNotFoundError",
+    "Change",
     "ClusterNotFoundError",
     "CollisionError",
     "Conditions",
     "Copied",
     "CredentialsError",
+    "CursorError",
     "DefinitionError",
     "Destination",
     "DestinationReport",
@@ -105,6 +112,7 @@ __all__ = [
     "LocalDestination",
     "LocalFile",
     "LocalFileError",
+    "LogGroupNotFoundError",
     "LogLine",
     "MissingExtraError",
     "NothingFoundError",
@@ -116,6 +124,7 @@ __all__ = [
     "PayloadTooLargeError",
     "PlanError",
     "PreconditionFailedError",
+    "QueueNotFoundError",
     "Rename",
     "S3Handler",
     "S3Object",
@@ -141,6 +150,7 @@ __all__ = [
     "UnreachableError",
     "UnsupportedError",
     "VerificationError",
+    "Watch",
     "WatchTimeoutError",
     "Watching",
     "run",

@@ -63,6 +63,28 @@ async def to_its_end(
         raise failures[0]
 
 
+async def first_of(*calls: Callable[[], Awaitable[None]]) -> None:
+    """Await these together until one of them ends, and cancel the others.
+
+    Raises:
+        Exception: what the first one raises that fails, outside of an exception group.
+    """
+    failures: list[Exception] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def run(call: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await call()
+            except Exception as error:  # noqa: BLE001  # raised below, outside of an exception group
+                failures.append(error)
+            tasks.cancel_scope.cancel()
+
+        for call in calls:
+            tasks.start_soon(run, call)
+    if failures:
+        raise failures[0]
+
+
 class Budget:
     """A number of bytes that may be in memory at once, given out in the order of asking."""
 

@@ -16,6 +16,7 @@ from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.parameters.ssm import SSMHandler
 from aiohaul.s3.handler import S3Handler
 from aiohaul.s3.polling import Polling
+from aiohaul.s3.queues import Queues
 from aiohaul.settings import Settings
 
 MAX_REQUESTS = 256
@@ -78,6 +79,7 @@ class Session:
             settings, max_requests=max_requests, max_invocations=max_invocations
         )
         self._polling = Polling()
+        self._queues = Queues()
         self._following = Following()
         self._reads = SingleFlight()
 
@@ -99,7 +101,7 @@ class Session:
         Args:
             settings: who and where; what they leave open is the Session's.
         """
-        return S3Handler(self._clients, self._polling, settings)
+        return S3Handler(self._clients, self._polling, self._queues, settings)
 
     def lambda_(self, settings: Settings | None = None) -> LambdaHandler:
         """Lambda as these settings reach it.

@@ -22,9 +22,11 @@ from aiohaul.errors import (
     EndpointError,
     FunctionNotFoundError,
     HaulError,
+    LogGroupNotFoundError,
     ObjectNotFoundError,
     ParameterNotFoundError,
     PreconditionFailedError,
+    QueueNotFoundError,
     SecretNotFoundError,
     ServiceError,
     SettingsError,
@@ -50,6 +52,16 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
             ClusterNotFoundError,
             "Create the cluster or correct its name.",
             ("ClusterNotFoundException",),
+        ),
+        (
+            QueueNotFoundError,
+            "Create the queue or correct its URL.",
+            (
+                "AWS.SimpleQueueService.NonExistentQueue",
+                "QueueDoesNotExist",
+                "QueueDeletedRecently",
+                "AWS.SimpleQueueService.QueueDeletedRecently",
+            ),
         ),
         (
             ParameterNotFoundError,
@@ -108,6 +120,7 @@ _NOT_FOUND: dict[str, tuple[type[ServiceError], str]] = {
     "GetSecretValue": _SECRET,
     "DescribeSecret": _SECRET,
     "PutSecretValue": _SECRET,
+    "FilterLogEvents": (LogGroupNotFoundError, "Create the log group or correct its name."),
 }
 
 #: Operation -> the IAM permissions that it takes, for the advice beside AccessDenied.
@@ -135,6 +148,9 @@ _PERMISSIONS = {
     "DescribeTaskDefinition": "ecs:DescribeTaskDefinition",
     "StopTask": "ecs:StopTask",
     "GetLogEvents": "logs:GetLogEvents",
+    "FilterLogEvents": "logs:FilterLogEvents",
+    "ReceiveMessage": "sqs:ReceiveMessage",
+    "DeleteMessageBatch": "sqs:DeleteMessage",
     "GetParameters": "ssm:GetParameters (and kms:Decrypt for a SecureString)",
     "GetParametersByPath": "ssm:GetParametersByPath (and kms:Decrypt for a SecureString)",
     "PutParameter": "ssm:PutParameter (and kms:Encrypt for a SecureString)",

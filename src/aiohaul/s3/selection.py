@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
-from operator import itemgetter
 from typing import Protocol, TypeVar
 
 
@@ -106,9 +104,10 @@ class Conditions:
                 count += 1
             if younger is not None:
                 steps.append((younger - age, -1))
-        for moment, together in groupby(sorted(steps), key=itemgetter(0)):
-            count += sum(step for _, step in together)
-            if count and self.enough(count):
+        for at, (moment, step) in enumerate(steps := sorted(steps)):
+            count += step
+            more = at + 1 < len(steps) and steps[at + 1][0] == moment
+            if count and not more and self.enough(count):
                 return moment
         return None
 

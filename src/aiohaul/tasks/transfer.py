@@ -18,7 +18,7 @@ from aiohaul.s3.local import LocalFile, list_files
 from aiohaul.s3.objects import S3Object, uri
 from aiohaul.s3.plan import Source
 from aiohaul.s3.selection import Conditions
-from aiohaul.s3.watch import wait_for_files
+from aiohaul.s3.waiting import wait_for_files
 from aiohaul.session import Session
 from aiohaul.tasks.definition import Transfer, TransferSource, Watch
 
