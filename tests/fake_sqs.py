@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,23 +115,20 @@ class FakeSqs(FakeServer):
         self.most_open = max(self.most_open, self.open)
         await self.tell()
         gone = asyncio.ensure_future(request.connection.reader.read(1))
+        there = asyncio.ensure_future(self.until(lambda: bool(self.waiting)))
         try:
-            there = asyncio.ensure_future(self.until(lambda: bool(self.waiting)))
             await asyncio.wait(
                 {gone, there},
                 timeout=given.get("WaitTimeSeconds", 0),
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            there.cancel()
-            with suppress(asyncio.CancelledError):
-                await there
             if gone.done():
                 raise ConnectionError
         finally:
             self.open -= 1
-            gone.cancel()
-            with suppress(asyncio.CancelledError, ConnectionError):
-                await gone
+            for each in (gone, there):
+                each.cancel()
+            await asyncio.wait({gone, there})
         receipts = list(self.waiting)[: given["MaxNumberOfMessages"]]
         self.flying |= {receipt: self.waiting.pop(receipt) for receipt in receipts}
         messages = [

@@ -7,6 +7,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet, WeakValueDictionary
@@ -93,6 +94,7 @@ class Listener(Place):
         self.lost = False
         self.failure: HaulError | None = None
         self._pending: dict[str, list[Delivery]] = {}
+        self._in_hand: dict[str, list[Delivery]] = {}
 
     def wants(self, notice: Notice) -> bool:
         """Whether it is about an object of interest."""
@@ -114,7 +116,7 @@ class Listener(Place):
 
     def hold_again(self, key: str, delivery: Delivery) -> None:
         """A message says once more what is known: it goes when the first one does."""
-        for known in (self.hints, self._pending):
+        for known in (self.hints, self._pending, self._in_hand):
             if key in known:
                 known[key].append(delivery.hold())
                 return
@@ -123,9 +125,15 @@ class Listener(Place):
         """The hint was followed; its messages stay until that is handed over."""
         self._pending.setdefault(key, []).extend(self.hints.pop(key, ()))
 
-    def taken(self, key: str) -> Sequence[Delivery]:
-        """The messages behind what is handed over now; they are to be released after that."""
-        return self._pending.pop(key, ())
+    def hand_over(self, key: str) -> None:
+        """What the messages of this key say is handed over now."""
+        self._in_hand = {key: self._pending.pop(key, [])}
+
+    def done(self) -> None:
+        """What was handed over is done."""
+        for delivery in chain.from_iterable(self._in_hand.values()):
+            delivery.release()
+        self._in_hand = {}
 
     def release_but(self, keys: Container[str]) -> None:
         """Nothing is to be handed over of other keys than these."""

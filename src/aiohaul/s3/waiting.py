@@ -75,6 +75,7 @@ class Wait(Viewer):
         self._ageing: list[S3Object] = []
         self._failure: HaulError | None = None
         self._telling = False
+        self._looked = anyio.Event()
         self._intervals = (interval, reconcile)
         self._listener = Listener(bucket, directory, pattern, self.hurry, self._blinded)
 
@@ -175,6 +176,11 @@ class Wait(Viewer):
         if not self.settled and self._listener.failure is not None:
             self._failure = self._listener.failure
 
+    async def _listen(self, queue: Queue) -> None:
+        """List first: whoever finds cancels a receive, and what it brings would come late."""
+        await self._looked.wait()
+        await queue.listen(self._listener)
+
     def _blinded(self, error: HaulError) -> None:
         """The queue cannot be read: look as often as without one."""
         if self._failure is None:
@@ -186,6 +192,7 @@ class Wait(Viewer):
             self.listing.poke()
 
     def _go_on(self) -> None:
+        self._looked.set()
         if anyio.current_time() >= self.deadline:
             self.settle()
             return

@@ -20,7 +20,7 @@ from aiohaul.progress import OnProgress, Watching, ignore
 from aiohaul.s3.changes import Change, Seen, cursor, digest, packed, restored
 from aiohaul.s3.objects import S3Object, head_object, uri
 from aiohaul.s3.polling import Polling, Viewer
-from aiohaul.s3.queues import Delivery, Listener, Queue
+from aiohaul.s3.queues import Listener, Queue
 from aiohaul.s3.selection import matching
 
 #: Changes that are kept for whoever iterates; a look that shows more is broken off.
@@ -76,7 +76,6 @@ class Watch(Viewer):
         self._listener = Listener(bucket, directory, pattern, self._hinted, self._blinded)
         #: What was seen and not handed over, by key, and the version that was seen before it.
         self._pending: dict[str, tuple[S3Object, int | None]] = {}
-        self._handed: Sequence[Delivery] = ()
         #: Keys that the next whole look decides about.
         self._unclear: set[str] = set()
         self._failure: HaulError | None = None
@@ -100,7 +99,7 @@ class Watch(Viewer):
             raise RuntimeError("this watch is being waited for already: make another one")
         self._stepping = True
         try:
-            self._done_with_last()
+            self._listener.done()
             while not self._pending:
                 if self._closed:
                     raise StopAsyncIteration
@@ -119,7 +118,7 @@ class Watch(Viewer):
         traceback: TracebackType | None,
     ) -> None:
         if error is None:
-            self._done_with_last()
+            self._listener.done()
             if self._queue is not None:
                 await self._queue.tidy()
         await self.aclose()
@@ -172,7 +171,8 @@ class Watch(Viewer):
         self._seen.end(self._cutoff)
         self._unclear.clear()
         self._listener.release_but(self._pending)
-        if self._pending or self._listener.hints:
+        listens_from_now_on = self._queue is not None and self._looks == 1
+        if self._pending or self._listener.hints or listens_from_now_on:
             self._wake()
         else:
             self._tell()
@@ -257,7 +257,8 @@ class Watch(Viewer):
             return
         self.settled = self._listener.settled = False
         try:
-            if self._queue is None:
+            # List first: news would cancel a receive, and what it brings would come late.
+            if self._queue is None or not self._looks:
                 await self._polling.follow(await self._s3(), self)
             else:
                 await self._follow_both(self._queue)
@@ -282,10 +283,5 @@ class Watch(Viewer):
     def _next(self) -> Change:
         key = next(iter(self._pending))
         found, before = self._pending.pop(key)
-        self._handed = self._listener.taken(key)
+        self._listener.hand_over(key)
         return Change("appeared" if before is None else "changed", found)
-
-    def _done_with_last(self) -> None:
-        for delivery in self._handed:
-            delivery.release()
-        self._handed = ()
