@@ -16,7 +16,7 @@ import aiohaul
 ROOT = Path(inspect.getfile(aiohaul)).parent
 #: From the ground up: a room imports from its own floor and those below.
 FLOORS = [
-    {"errors", "progress", "report", "concurrency"},
+    {"errors", "progress", "report", "concurrency", "looking"},
     {"settings"},
     {"aws"},
     {"s3", "compute", "parameters"},
@@ -31,8 +31,9 @@ CollisionError Conditions Copied CredentialsError CursorError DefinitionError De
 DestinationReport DurableExecution DurableExecutionError DurableTimeoutError EndpointError Event
 Failed Failure FargateHandler FargateReport Flagged Found FunctionError FunctionNameError
 FunctionNotFoundError HaulError Invocation InvocationReport LambdaHandler LocalDestination
-LocalFile LocalFileError LogGroupNotFoundError LogLine MissingExtraError NothingFoundError
-ObjectNotFoundError OutcomeUnknownError Parameter ParameterNotFoundError PayloadError
+LocalFile LocalFileError LogGroupNotFoundError LogLine LogsHandler MissingExtraError
+NothingFoundError ObjectNotFoundError OutcomeUnknownError Parameter ParameterNotFoundError
+PayloadError
 PayloadTooLargeError PlanError PreconditionFailedError QueueNotFoundError Rename S3Handler
 S3Object SSMHandler Secret SecretNotFoundError SecretValueError SecretsHandler ServiceError
 Session SessionError Settings SettingsError TaskError TaskFailedError TaskResult TaskStartError

@@ -264,7 +264,7 @@ async def test_object_that_comes_in_the_last_moment_is_found(
 async def test_server_without_an_answer_is_no_empty_directory(
     listed: FakeS3, watching: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiohaul.s3.waiting._OVERRUN", 0.1)
+    monkeypatch.setattr("aiohaul.looking.OVERRUN", 0.1)
     listed.hold = asyncio.Event()
     with pytest.raises(aiohaul.EndpointError, match="no whole answer"):
         await watching.s3().wait_for("b", "src", "x", timeout=0.1)

@@ -8,6 +8,7 @@ import pytest
 
 import aiohaul
 from compute_fixtures import KEYS, REGION
+from fake_logs import FakeLogs
 from fake_s3 import FakeS3
 from fake_sqs import FakeSqs
 
@@ -33,3 +34,15 @@ async def watching(listed: FakeS3) -> AsyncIterator[aiohaul.Session]:
 async def sqs() -> AsyncIterator[FakeSqs]:
     async with FakeSqs() as server:
         yield server
+
+
+@pytest.fixture
+async def logs() -> AsyncIterator[FakeLogs]:
+    async with FakeLogs() as server:
+        yield server
+
+
+@pytest.fixture
+async def logs_session(logs: FakeLogs) -> AsyncIterator[aiohaul.Session]:
+    async with aiohaul.Session(region=REGION, endpoint_url=logs.url, **KEYS) as session:
+        yield session

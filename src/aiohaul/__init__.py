@@ -7,6 +7,7 @@ from aiohaul.compute.durable import DurableExecution
 from aiohaul.compute.fargate import FargateHandler
 from aiohaul.compute.functions import LambdaHandler
 from aiohaul.compute.invocation import Invocation
+from aiohaul.compute.log_watch import LogsHandler
 from aiohaul.compute.logs import LogLine
 from aiohaul.compute.task import TaskResult
 from aiohaul.errors import (
@@ -114,6 +115,7 @@ __all__ = [
     "LocalFileError",
     "LogGroupNotFoundError",
     "LogLine",
+    "LogsHandler",
     "MissingExtraError",
     "NothingFoundError",
     "ObjectNotFoundError",

@@ -10,6 +10,7 @@ from aiohaul.compute import fargate
 from aiohaul.compute.fargate import FargateHandler
 from aiohaul.compute.following import Following
 from aiohaul.compute.functions import LambdaHandler
+from aiohaul.compute.log_watch import LogsHandler
 from aiohaul.errors import SettingsError
 from aiohaul.parameters.secrets_manager import SecretsHandler
 from aiohaul.parameters.single_flight import SingleFlight
@@ -122,6 +123,14 @@ class Session:
                 the same time are looked at together, at the interval of the first.
         """
         return FargateHandler(self._clients, self._following, settings, interval=interval)
+
+    def logs(self, settings: Settings | None = None) -> LogsHandler:
+        """CloudWatch Logs as these settings reach them.
+
+        Args:
+            settings: who and where; what they leave open is the Session's.
+        """
+        return LogsHandler(self._clients, settings)
 
     def ssm(self, settings: Settings | None = None) -> SSMHandler:
         """SSM parameters as these settings reach them.

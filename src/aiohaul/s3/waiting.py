@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
 
 import anyio
 
+from aiohaul import looking
 from aiohaul.aws.service import Service
 from aiohaul.concurrency import first_of
-from aiohaul.errors import EndpointError, HaulError, ServiceError, WatchTimeoutError
+from aiohaul.errors import HaulError, ServiceError
+from aiohaul.looking import no_answer, nothing_found
 from aiohaul.progress import OnProgress, Watching, ignore
 from aiohaul.s3.objects import S3Object, uri
 from aiohaul.s3.polling import Polling, Viewer
 from aiohaul.s3.queues import Listener, Queue
 from aiohaul.s3.selection import Conditions, matching
 
-T = TypeVar("T")
-
-#: A look that is under way at the timeout may finish, within this many seconds.
-_OVERRUN = 60.0
 #: Objects of which it is worked out when their age will be right; more wait for the next look.
 _MOST_AGEING = 5000
 #: Added to the moment at which an age becomes right: it must be more than the limit then.
@@ -94,25 +89,17 @@ class Wait(Viewer):
             ServiceError: a look failed for a reason that does not pass by itself, or the last
                 one failed for any: then nobody knows what is there.
         """
-        with anyio.move_on_at(self.deadline + _OVERRUN) as scope:
+        with anyio.move_on_at(self.deadline + looking.OVERRUN) as scope:
             if queue is None:
                 await polling.follow(s3, self)
             else:
                 await self._follow_both(polling, s3, queue)
-        if scope.cancelled_caught and self._failure is None:
-            self._failure = EndpointError(
-                f"no whole answer came until {_OVERRUN:.0f} s after the watch's timeout.",
-                operation="ListObjectsV2",
-                target=self.where,
-                code="TimeoutError",
-                retryable=True,
-            )
         if self._failure is not None:
             raise self._failure
+        if scope.cancelled_caught:
+            raise no_answer(self.where)
         if not self._found:
-            raise WatchTimeoutError(
-                f"nothing matched in {self.where} within {math.ceil(self._timeout)} s"
-            )
+            raise nothing_found(self.where, self._timeout)
         return self._found
 
     def begin(self) -> None:
@@ -200,40 +187,3 @@ class Wait(Viewer):
         if self._on_progress is not ignore:
             self._telling = True
             self.call()
-
-
-async def wait_for_files(
-    look: Callable[[], Awaitable[list[T]]],
-    *,
-    where: str,
-    timeout: float,
-    interval: float,
-    on_progress: OnProgress,
-) -> list[T]:
-    """Look into a directory of this machine again and again until something is found.
-
-    It looks at once, then every ``interval``, and for the last time when the timeout is reached.
-
-    Args:
-        look: returns what is there and counts.
-        where: what is looked at, for messages.
-        timeout: seconds; 0 looks once.
-        interval: seconds from the start of one look to the start of the next.
-        on_progress: told of every look that found nothing.
-
-    Raises:
-        WatchTimeoutError: nothing was there until the timeout.
-    """
-    start = anyio.current_time()
-    deadline = start + timeout
-    for turn in itertools.count(1):
-        if found := await look():
-            return found
-        now = anyio.current_time()
-        if now >= deadline:
-            break
-        on_progress(Watching(where, deadline - now))
-        # A look that took longer than the interval is followed by the next one at once.
-        due = start + turn * interval
-        await anyio.sleep_until(min(max(due, now), deadline))
-    raise WatchTimeoutError(f"nothing matched in {where} within {math.ceil(timeout)} s")

@@ -10,15 +10,15 @@ from typing import cast
 import anyio
 
 from aiohaul.errors import NothingFoundError, TransferError
+from aiohaul.looking import look_until_found
 from aiohaul.progress import OnProgress
-from aiohaul.report import TransferReport
+from aiohaul.report import TransferReport, summary
 from aiohaul.s3.actions import act_on_files
-from aiohaul.s3.handler import S3Handler, summary
+from aiohaul.s3.handler import S3Handler
 from aiohaul.s3.local import LocalFile, list_files
 from aiohaul.s3.objects import S3Object, uri
 from aiohaul.s3.plan import Source
 from aiohaul.s3.selection import Conditions
-from aiohaul.s3.waiting import wait_for_files
 from aiohaul.session import Session
 from aiohaul.tasks.definition import Transfer, TransferSource, Watch
 
@@ -120,8 +120,12 @@ async def _watch(
             on_progress=on_progress,
         )
     looked_at = replace(source, directory=watch.directory, pattern=watch.pattern)
-    return await wait_for_files(
-        lambda: _find(looked_at, s3, during),
+
+    async def look() -> list[Source] | None:
+        return await _find(looked_at, s3, during) or None
+
+    return await look_until_found(
+        look,
         where=_where(looked_at),
         timeout=watch.timeout,
         interval=watch.interval,
