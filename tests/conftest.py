@@ -11,7 +11,7 @@ import servers
 from gateway import Gateway, gateway
 from store import Store, store
 
-pytest_plugins = ("compute_fixtures", "otf_fixtures")
+pytest_plugins = ("compute_fixtures", "otf_fixtures", "watch_fixtures")
 
 
 @pytest.fixture(autouse=True)

@@ -221,3 +221,31 @@ def test_a_plan_that_passes_puts_every_source_on_a_key_of_its_own(
     targets = [out.key(source.name) for source in sources]
     assert len(set(targets)) == len(targets)
     assert not any(target.startswith("/") or not target for target in targets)
+
+
+LIMITS = st.none() | st.integers(0, 20)
+
+
+@given(
+    st.lists(st.integers(0, 20), max_size=6),
+    st.builds(
+        Conditions, age_gt=LIMITS, age_lt=LIMITS, min_count=LIMITS, max_count=LIMITS, size_gt=LIMITS
+    ),
+)
+def test_conditions_come_true_at_the_first_moment_at_which_they_are_met(
+    ages: list[int], conditions: Conditions
+) -> None:
+    files = [
+        File(str(n), 10, last_modified=NOW - timedelta(seconds=age)) for n, age in enumerate(ages)
+    ]
+    shortly = 0.5  # between two whole seconds nothing changes
+
+    def met(seconds: float) -> bool:
+        return bool(conditions.apply(files, NOW + timedelta(seconds=seconds)))
+
+    told = conditions.come_true_in(files, NOW)
+    later = next((n for n in range(1, 45) if met(n + shortly)), None)
+    if conditions.age_gt is None and conditions.age_lt is None:
+        assert told is None
+    elif not met(shortly) and not met(0):
+        assert told == later

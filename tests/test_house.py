@@ -16,7 +16,7 @@ import aiohaul
 ROOT = Path(inspect.getfile(aiohaul)).parent
 #: From the ground up: a room imports from its own floor and those below.
 FLOORS = [
-    {"errors", "progress", "report", "concurrency"},
+    {"errors", "progress", "report", "concurrency", "looking"},
     {"settings"},
     {"aws"},
     {"s3", "compute", "parameters"},
@@ -26,20 +26,20 @@ FLOORS = [
     {"cli"},
 ]
 PUBLIC = """
-AccessDeniedError Acted Action ActionReport BucketNotFoundError ClusterNotFoundError
-CollisionError Conditions Copied CredentialsError DefinitionError Destination DestinationReport
-DurableExecution DurableExecutionError DurableTimeoutError EndpointError Event Failed Failure
-FargateHandler FargateReport Flagged Found FunctionError FunctionNameError
-FunctionNotFoundError HaulError Invocation InvocationReport LambdaHandler LocalDestination
-LocalFile LocalFileError LogLine MissingExtraError NothingFoundError ObjectNotFoundError
-OutcomeUnknownError Parameter ParameterNotFoundError PayloadError PayloadTooLargeError
-PlanError PreconditionFailedError Rename S3Handler S3Object SSMHandler Secret
-SecretNotFoundError SecretValueError SecretsHandler ServiceError Session SessionError Settings
-SettingsError TaskError TaskFailedError TaskResult TaskStartError TaskTimeoutError
-ThrottledError TouchReport TransferError TransferReport UnreachableError UnsupportedError
-VerificationError WatchTimeoutError Watching clean run validate
-ConflictError ObjectExistsError LocalFileExistsError JournalError JournalBusyError StreamError
-Stream
+AccessDeniedError Acted Action ActionReport BucketNotFoundError Change ClusterNotFoundError
+CollisionError Conditions ConflictError Copied CredentialsError CursorError DefinitionError
+Destination DestinationReport DurableExecution DurableExecutionError DurableTimeoutError
+EndpointError Event Failed Failure FargateHandler FargateReport Flagged Found FunctionError
+FunctionNameError FunctionNotFoundError HaulError Invocation InvocationReport JournalBusyError
+JournalError LambdaHandler LocalDestination LocalFile LocalFileError LocalFileExistsError
+LogGroupNotFoundError LogLine LogsHandler MissingExtraError NothingFoundError ObjectExistsError
+ObjectNotFoundError OutcomeUnknownError Parameter ParameterNotFoundError PayloadError
+PayloadTooLargeError PlanError PreconditionFailedError QueueNotFoundError Rename S3Handler
+S3Object SSMHandler Secret SecretNotFoundError SecretValueError SecretsHandler ServiceError
+Session SessionError Settings SettingsError Stream StreamError TaskError TaskFailedError
+TaskResult TaskStartError TaskTimeoutError ThrottledError TouchReport TransferError TransferReport
+UnreachableError UnsupportedError VerificationError Watch WatchTimeoutError Watching clean run
+validate
 """
 
 

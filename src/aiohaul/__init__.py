@@ -7,6 +7,7 @@ from aiohaul.compute.durable import DurableExecution
 from aiohaul.compute.fargate import FargateHandler
 from aiohaul.compute.functions import LambdaHandler
 from aiohaul.compute.invocation import Invocation
+from aiohaul.compute.log_watch import LogsHandler
 from aiohaul.compute.logs import LogLine
 from aiohaul.compute.task import TaskResult
 from aiohaul.errors import (
@@ -16,6 +17,7 @@ from aiohaul.errors import (
     CollisionError,
     ConflictError,
     CredentialsError,
+    CursorError,
     DefinitionError,
     DurableExecutionError,
     DurableTimeoutError,
@@ -28,6 +30,7 @@ from aiohaul.errors import (
     JournalError,
     LocalFileError,
     LocalFileExistsError,
+    LogGroupNotFoundError,
     MissingExtraError,
     NothingFoundError,
     ObjectExistsError,
@@ -38,6 +41,7 @@ from aiohaul.errors import (
     PayloadTooLargeError,
     PlanError,
     PreconditionFailedError,
+    QueueNotFoundError,
     SecretNotFoundError,
     SecretValueError,
     ServiceError,
@@ -67,12 +71,14 @@ from aiohaul.report import (
     TouchReport,
     TransferReport,
 )
+from aiohaul.s3.changes import Change
 from aiohaul.s3.handler import S3Handler
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.plan import Action, Destination, LocalDestination, Rename
 from aiohaul.s3.selection import Conditions
 from aiohaul.s3.stream import Stream
+from aiohaul.s3.watch import Watch
 from aiohaul.session import Session
 from aiohaul.settings import Settings
 from aiohaul.tasks.run import clean, run, validate
@@ -83,12 +89,14 @@ __all__ = [
     "Action",
     "ActionReport",
     "BucketNotFoundError",
+    "Change",
     "ClusterNotFoundError",
     "CollisionError",
     "Conditions",
     "ConflictError",
     "Copied",
     "CredentialsError",
+    "CursorError",
     "DefinitionError",
     "Destination",
     "DestinationReport",
@@ -116,7 +124,9 @@ __all__ = [
     "LocalFile",
     "LocalFileError",
     "LocalFileExistsError",
+    "LogGroupNotFoundError",
     "LogLine",
+    "LogsHandler",
     "MissingExtraError",
     "NothingFoundError",
     "ObjectExistsError",
@@ -128,6 +138,7 @@ __all__ = [
     "PayloadTooLargeError",
     "PlanError",
     "PreconditionFailedError",
+    "QueueNotFoundError",
     "Rename",
     "S3Handler",
     "S3Object",
@@ -155,6 +166,7 @@ __all__ = [
     "UnreachableError",
     "UnsupportedError",
     "VerificationError",
+    "Watch",
     "WatchTimeoutError",
     "Watching",
     "clean",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Generic, TypeVar
 
 import anyio
 
@@ -78,6 +78,28 @@ async def to_its_end(
         raise failures[0]
 
 
+async def first_of(*calls: Callable[[], Awaitable[None]]) -> None:
+    """Await these together until one of them ends, and cancel the others.
+
+    Raises:
+        Exception: what the first one raises that fails, outside of an exception group.
+    """
+    failures: list[Exception] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def run(call: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await call()
+            except Exception as error:  # noqa: BLE001  # raised below, outside of an exception group
+                failures.append(error)
+            tasks.cancel_scope.cancel()
+
+        for call in calls:
+            tasks.start_soon(run, call)
+    if failures:
+        raise failures[0]
+
+
 class Budget:
     """A number of bytes that may be in memory at once, given out in the order of asking."""
 
@@ -105,3 +127,83 @@ class Budget:
         """Give back what was taken."""
         self._free += size
         self._freed.set()
+
+
+class Place:
+    """The place on a rota of one who waits until it is settled.
+
+    Attributes:
+        settled: True once there is nothing more to wait for.
+    """
+
+    def __init__(self) -> None:
+        self.settled = False
+        self._called = anyio.Event()
+
+    def call(self) -> None:
+        """Have the one who waits here look up."""
+        self._called.set()
+
+    def settle(self) -> None:
+        """There is nothing more to wait for."""
+        self.settled = True
+        self.call()
+
+    async def called(self) -> None:
+        """Wait for the next call."""
+        await self._called.wait()
+        self._called = anyio.Event()
+
+    def heard(self) -> None:
+        """Called in the task that waits here, whenever it looks up."""
+
+
+P = TypeVar("P", bound=Place)
+
+
+class Rota(Generic[P]):
+    """Those who wait for shared work; one of them does it for all, in its own task.
+
+    No task of its own runs here. When the one on duty has what it waited for, or is cancelled,
+    the next in line is on duty. When nobody waits, nobody works.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[P, None] = {}
+        self._on_duty: P | None = None
+
+    def __iter__(self) -> Iterator[P]:
+        return iter(self._waiting)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, place: object) -> bool:
+        return place in self._waiting
+
+    async def wait(
+        self, place: P, work: Callable[[], Awaitable[None]], stays: Callable[[], bool]
+    ) -> None:
+        """Wait until the place is settled, and work when on duty.
+
+        Args:
+            place: of the one who waits.
+            work: one step of the work; it settles and calls the places of others.
+            stays: False once the one who waits belongs to another rota; ask again at each call.
+        """
+        self._waiting[place] = None
+        try:
+            while not place.settled and stays():
+                if self._on_duty is None:
+                    self._on_duty = place
+                if self._on_duty is place:
+                    await work()
+                else:
+                    await place.called()
+                place.heard()
+        finally:
+            del self._waiting[place]
+            if self._on_duty is place:
+                self._on_duty = next(iter(self._waiting), None)
+                if self._on_duty is not None:
+                    self._on_duty.call()

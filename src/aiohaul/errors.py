@@ -9,6 +9,7 @@ HaulError
 │   └── CollisionError         two writes would land on one key or file
 ├── NothingFoundError          no object or file matches
 │   └── WatchTimeoutError      none did until the timeout
+├── CursorError                a cursor of a watch cannot be used
 ├── TransferError              a transfer failed in part or whole; carries its report
 ├── VerificationError          what was written is not what was read
 ├── LocalFileError             a local file or directory cannot be read or written
@@ -36,7 +37,9 @@ HaulError
     ├── ObjectNotFoundError
     ├── FunctionNotFoundError
     ├── ClusterNotFoundError
+    ├── LogGroupNotFoundError
     ├── ParameterNotFoundError
+    ├── QueueNotFoundError
     ├── SecretNotFoundError
     ├── AccessDeniedError
     ├── CredentialsError       the credentials are unknown, wrong or expired
@@ -99,6 +102,10 @@ class NothingFoundError(HaulError):
 
 class WatchTimeoutError(NothingFoundError):
     """Nothing matched until the watch's timeout."""
+
+
+class CursorError(HaulError):
+    """A cursor of a watch is damaged, or is of another version, bucket or directory."""
 
 
 class TransferError(HaulError):
@@ -290,6 +297,14 @@ class FunctionNotFoundError(ServiceError):
 
 class ClusterNotFoundError(ServiceError):
     """The ECS cluster does not exist."""
+
+
+class LogGroupNotFoundError(ServiceError):
+    """The log group of CloudWatch does not exist, or the log stream in it."""
+
+
+class QueueNotFoundError(ServiceError):
+    """The queue of SQS does not exist."""
 
 
 class ParameterNotFoundError(ServiceError):

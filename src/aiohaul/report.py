@@ -190,3 +190,20 @@ class FargateReport:
 
 
 Report = TransferReport | TouchReport | InvocationReport | FargateReport
+
+
+def summary(report: TransferReport) -> str:
+    """What failed, in a sentence for an error message."""
+    parts = [
+        f"{len(each.failures)} of {report.found} objects did not get to {each.destination}"
+        f" ({each.failures[0].error})"
+        for each in report.destinations
+        if each.failures
+    ]
+    if report.action is not None and report.action.failures:
+        first = report.action.failures[0]
+        parts.append(
+            f"the {report.action.action} failed for {len(report.action.failures)} of"
+            f" {report.found} sources ({first.error})"
+        )
+    return "; ".join(parts)

@@ -10,12 +10,15 @@ from aiohaul.compute import fargate
 from aiohaul.compute.fargate import FargateHandler
 from aiohaul.compute.following import Following
 from aiohaul.compute.functions import LambdaHandler
+from aiohaul.compute.log_watch import LogsHandler
 from aiohaul.compute.stopping import Stopping
 from aiohaul.errors import SettingsError
 from aiohaul.parameters.secrets_manager import SecretsHandler
 from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.parameters.ssm import SSMHandler
 from aiohaul.s3.handler import S3Handler
+from aiohaul.s3.polling import Polling
+from aiohaul.s3.queues import Queues
 from aiohaul.settings import Settings
 
 MAX_REQUESTS = 256
@@ -80,6 +83,8 @@ class Session:
         self._clients = Clients(
             settings, max_requests=max_requests, max_invocations=max_invocations, direct=direct
         )
+        self._polling = Polling()
+        self._queues = Queues()
         self._following = Following()
         self._stopping = Stopping()
         self._reads = SingleFlight()
@@ -102,7 +107,7 @@ class Session:
         Args:
             settings: who and where; what they leave open is the Session's.
         """
-        return S3Handler(self._clients, settings)
+        return S3Handler(self._clients, self._polling, self._queues, settings)
 
     def lambda_(self, settings: Settings | None = None) -> LambdaHandler:
         """Lambda as these settings reach it.
@@ -131,6 +136,14 @@ class Session:
             settings,
             interval=interval,
         )
+
+    def logs(self, settings: Settings | None = None) -> LogsHandler:
+        """CloudWatch Logs as these settings reach them.
+
+        Args:
+            settings: who and where; what they leave open is the Session's.
+        """
+        return LogsHandler(self._clients, settings)
 
     def ssm(self, settings: Settings | None = None) -> SSMHandler:
         """SSM parameters as these settings reach them.

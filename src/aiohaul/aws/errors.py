@@ -23,9 +23,11 @@ from aiohaul.errors import (
     EndpointError,
     FunctionNotFoundError,
     HaulError,
+    LogGroupNotFoundError,
     ObjectNotFoundError,
     ParameterNotFoundError,
     PreconditionFailedError,
+    QueueNotFoundError,
     SecretNotFoundError,
     ServiceError,
     SettingsError,
@@ -51,6 +53,16 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
             ClusterNotFoundError,
             "Create the cluster or correct its name.",
             ("ClusterNotFoundException",),
+        ),
+        (
+            QueueNotFoundError,
+            "Create the queue or correct its URL.",
+            (
+                "AWS.SimpleQueueService.NonExistentQueue",
+                "QueueDoesNotExist",
+                "QueueDeletedRecently",
+                "AWS.SimpleQueueService.QueueDeletedRecently",
+            ),
         ),
         (
             ParameterNotFoundError,
@@ -114,6 +126,7 @@ _NOT_FOUND: dict[str, tuple[type[ServiceError], str]] = {
     "GetSecretValue": _SECRET,
     "DescribeSecret": _SECRET,
     "PutSecretValue": _SECRET,
+    "FilterLogEvents": (LogGroupNotFoundError, "Create the log group or correct its name."),
 }
 
 #: Operation -> the IAM permissions that it takes, for the advice beside AccessDenied.
@@ -142,6 +155,9 @@ _PERMISSIONS = {
     "ListTasks": "ecs:ListTasks",
     "StopTask": "ecs:StopTask",
     "GetLogEvents": "logs:GetLogEvents",
+    "FilterLogEvents": "logs:FilterLogEvents",
+    "ReceiveMessage": "sqs:ReceiveMessage",
+    "DeleteMessageBatch": "sqs:DeleteMessage",
     "GetParameters": "ssm:GetParameters (and kms:Decrypt for a SecureString)",
     "GetParametersByPath": "ssm:GetParametersByPath (and kms:Decrypt for a SecureString)",
     "PutParameter": "ssm:PutParameter (and kms:Encrypt for a SecureString)",

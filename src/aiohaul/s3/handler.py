@@ -8,16 +8,14 @@ from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aiohaul.aws.clients import Clients
-from aiohaul.aws.service import Service
 from aiohaul.errors import TransferError
 from aiohaul.progress import OnProgress, ignore
-from aiohaul.report import ActionReport, DestinationReport, TransferReport
+from aiohaul.report import ActionReport, DestinationReport, TransferReport, summary
 from aiohaul.s3 import objects as verbs
 from aiohaul.s3.actions import act_on_objects, objects_left
 from aiohaul.s3.fanout import Fanout
 from aiohaul.s3.journal import Journal, Opened
-from aiohaul.s3.objects import S3Object, uri
+from aiohaul.s3.objects import S3Object
 from aiohaul.s3.parts import LIMITS, Limits
 from aiohaul.s3.plan import (
     Action,
@@ -28,24 +26,17 @@ from aiohaul.s3.plan import (
     identity,
 )
 from aiohaul.s3.selection import Conditions, list_prefix, matching
-from aiohaul.s3.tail import Tail
-from aiohaul.s3.watch import wait_until_found
-from aiohaul.settings import Settings
+from aiohaul.s3.watches import ANY_NAME, Watches
 
-ANY_NAME = re.compile("")
 #: S3Handler has a method of the name "list".
 Objects = list[S3Object]
 
 
-class S3Handler:
+class S3Handler(Watches):
     """S3 as one identity sees it. Cheap to make: equal ones share clients and connections.
 
     Made by :meth:`aiohaul.Session.s3`.
     """
-
-    def __init__(self, clients: Clients, settings: Settings | None = None) -> None:
-        self._clients = clients
-        self._settings = settings
 
     async def list(
         self, bucket: str, prefix: str = "", *, recursive: bool = True
@@ -98,49 +89,6 @@ class S3Handler:
         listing = self.list(bucket, list_prefix(directory, pattern), recursive=not directory)
         found = matching([each async for each in listing], pattern)
         return conditions.apply(found, datetime.now(UTC)) if conditions else found
-
-    async def wait_for(
-        self,
-        bucket: str,
-        directory: str = "",
-        pattern: str | re.Pattern[str] = ANY_NAME,
-        *,
-        timeout: float = 60.0,
-        interval: float = 10.0,
-        conditions: Conditions | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> Objects:
-        """Wait until objects of a directory match.
-
-        AWS: ListObjectsV2 every ``interval``. A listing that is throttled, fails with 5xx or
-        does not answer counts as one that found nothing.
-
-        Args:
-            bucket: the bucket.
-            directory: without leading or trailing "/"; "" is the whole bucket, at all depths.
-            pattern: a regex, matched from the start of the last part of the key (``re.match``).
-            timeout: seconds to wait; 0 looks once.
-            interval: seconds between two looks.
-            conditions: on size, age and count, that must be met as well.
-            on_progress: told of every look that found nothing.
-
-        Returns:
-            Those that are there; at least one.
-
-        Raises:
-            WatchTimeoutError: nothing matched until the timeout.
-            BucketNotFoundError: there is no such bucket.
-            AccessDeniedError: the credentials may not list it.
-            ServiceError: another failure that does not pass by itself.
-        """
-        pattern = re.compile(pattern)
-        return await wait_until_found(
-            lambda: self.find(bucket, directory, pattern, conditions=conditions),
-            where=f"{uri(bucket, directory)} (names like {pattern.pattern})",
-            timeout=timeout,
-            interval=interval,
-            on_progress=on_progress or ignore,
-        )
 
     async def head(self, bucket: str, key: str) -> S3Object:
         """Look at one object. AWS: HeadObject.
@@ -355,43 +303,3 @@ class S3Handler:
             A report. Failures are in there, not raised.
         """
         return await self.act(objects, Action(kind="delete"), on_progress=on_progress)
-
-    async def tail_begin(self, tail: Tail, *, at_end: bool) -> None:
-        """Make sure that an object to look into is there. AWS: HeadObject.
-
-        Raises:
-            ObjectNotFoundError: it is not there.
-            ServiceError: another failure.
-        """
-        await tail.begin(await self._s3(), at_end=at_end)
-
-    async def tail_found(self, tail: Tail) -> bool:
-        """Whether a line that was added to an object since the last look matches.
-
-        AWS: HeadObject, and GetObject for the bytes that are new.
-
-        Raises:
-            ObjectNotFoundError: it is not there any more.
-            ServiceError: another failure.
-        """
-        return await tail.found(await self._s3())
-
-    async def _s3(self) -> Service:
-        return await self._clients.service("s3", self._settings)
-
-
-def summary(report: TransferReport) -> str:
-    """What failed, in a sentence for an error message."""
-    parts = [
-        f"{len(each.failures)} of {report.found} objects did not get to {each.destination}"
-        f" ({each.failures[0].error})"
-        for each in report.destinations
-        if each.failures
-    ]
-    if report.action is not None and report.action.failures:
-        first = report.action.failures[0]
-        parts.append(
-            f"the {report.action.action} failed for {len(report.action.failures)} of"
-            f" {report.found} sources ({first.error})"
-        )
-    return "; ".join(parts)

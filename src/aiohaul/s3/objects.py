@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -81,9 +82,32 @@ def is_md5(etag: str) -> bool:
     return _MD5.fullmatch(etag) is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of a listing.
+
+    Attributes:
+        objects: at most 1,000, in key order.
+        more: True if further ones follow.
+    """
+
+    objects: Sequence[S3Object]
+    more: bool
+
+
 async def list_objects(
     s3: Service, bucket: str, prefix: str = "", *, recursive: bool = True
 ) -> AsyncGenerator[S3Object, None]:
+    """List the objects below a prefix, in key order: :func:`list_pages`, one by one."""
+    async with aclosing(list_pages(s3, bucket, prefix, recursive=recursive)) as pages:
+        async for page in pages:
+            for each in page.objects:
+                yield each
+
+
+async def list_pages(
+    s3: Service, bucket: str, prefix: str = "", *, recursive: bool = True
+) -> AsyncGenerator[Page, None]:
     """List the objects below a prefix (ListObjectsV2, pages of 1,000 keys), in key order.
 
     Args:
@@ -108,8 +132,7 @@ async def list_objects(
             token = page["NextContinuationToken"] if more else None
             if more and token == parameters.get("ContinuationToken"):
                 raise ValueError("the page that follows is the same one")
-        for each in found:
-            yield each
+        yield Page(found, more)
         if not more:
             return
         parameters["ContinuationToken"] = token

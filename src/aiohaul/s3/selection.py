@@ -58,20 +58,62 @@ class Conditions:
 
     def apply(self, found: Sequence[C], now: datetime) -> list[C]:
         """Those of ``found`` that meet the conditions; none if their number does not."""
-        met = [each for each in found if self._meets(each, now)]
-        if self.min_count is not None and len(met) < self.min_count:
-            return []
-        if self.max_count is not None and len(met) > self.max_count:
-            return []
-        return met
+        met = [each for each in found if self.meets(each, now)]
+        return met if self.enough(len(met)) else []
 
-    def _meets(self, each: Candidate, now: datetime) -> bool:
+    def enough(self, count: int) -> bool:
+        """Whether this many files, each of which meets the conditions, are a right number."""
+        return (self.min_count is None or count >= self.min_count) and (
+            self.max_count is None or count <= self.max_count
+        )
+
+    def meets(self, each: Candidate, now: datetime) -> bool:
+        """Whether a file's size and age are right."""
         age = (now - each.last_modified).total_seconds()
         return (
-            (self.size_gt is None or each.size > self.size_gt)
-            and (self.size_lt is None or each.size < self.size_lt)
+            self._has_size(each)
             and (self.age_gt is None or age > self.age_gt)
             and (self.age_lt is None or age < self.age_lt)
+        )
+
+    def come_true_in(self, found: Iterable[Candidate], now: datetime) -> float | None:
+        """Seconds until these files, as they are, meet the conditions by getting older.
+
+        Args:
+            found: files that do not meet them now, or not in the right number.
+            now: the time, in UTC.
+
+        Returns:
+            Seconds after which they do (at that very moment, ``age > gt`` may not be true yet);
+            None if they never will.
+        """
+        if self.age_gt is None and self.age_lt is None:
+            return None
+        older, younger = self.age_gt, self.age_lt
+        count = 0
+        steps: list[tuple[float, int]] = []
+        for each in found:
+            age = (now - each.last_modified).total_seconds()
+            if not self._has_size(each) or (younger is not None and age >= younger):
+                continue
+            if older is not None and younger is not None and older >= younger:
+                continue
+            if older is not None and age <= older:
+                steps.append((older - age, 1))
+            else:
+                count += 1
+            if younger is not None:
+                steps.append((younger - age, -1))
+        for at, (moment, step) in enumerate(steps := sorted(steps)):
+            count += step
+            more = at + 1 < len(steps) and steps[at + 1][0] == moment
+            if count and not more and self.enough(count):
+                return moment
+        return None
+
+    def _has_size(self, each: Candidate) -> bool:
+        return (self.size_gt is None or each.size > self.size_gt) and (
+            self.size_lt is None or each.size < self.size_lt
         )
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 
+from anyio.lowlevel import checkpoint
+
 from aiohaul.aws.service import Service
-from aiohaul.errors import PreconditionFailedError
-from aiohaul.s3.objects import S3Object, head_object, quoted
+from aiohaul.errors import ObjectNotFoundError, PreconditionFailedError
+from aiohaul.looking import look_until_found
+from aiohaul.progress import OnProgress
+from aiohaul.s3.objects import S3Object, head_object, quoted, uri
 
 #: Bytes that one request reads.
-_CHUNK = 8 * 1024 * 1024
+_CHUNK = 1024 * 1024
+#: Lines that are looked through without giving the loop a turn.
+_ONE_GO = 2000
 
 
 class Tail:
@@ -42,8 +48,8 @@ class Tail:
         now = await head_object(s3, self._bucket, self._key)
         self._start, self._line = now.size if at_end else 0, b""
 
-    async def found(self, s3: Service) -> bool:
-        """Read what was added since the last look: True if a line matches.
+    async def found(self, s3: Service) -> str | None:
+        """Read what was added since the last look: the first line that matches.
 
         An object that is shorter than it was is another one, and read from its start.
 
@@ -58,15 +64,55 @@ class Tail:
             try:
                 data = await _read(s3, now, self._start)
             except PreconditionFailedError:
-                return False  # it was written anew just now: the next look sees it whole
+                return None  # it was written anew just now: the next look sees it whole
             self._start += len(data)
-            *lines, self._line = (self._line + data).split(b"\n")
-            if any(self._matches(line) for line in (*lines, self._line)):
-                return True
-        return False
+            if (line := await self._first(data)) is not None:
+                return line
+        return None
 
-    def _matches(self, line: bytes) -> bool:
-        return self._pattern.search(line.decode(errors="replace")) is not None
+    async def wait(
+        self,
+        s3: Service,
+        *,
+        at_end: bool,
+        timeout: float,
+        interval: float,
+        on_progress: OnProgress,
+    ) -> str:
+        """Wait for a line that matches. The object need not be there yet.
+
+        Raises:
+            WatchTimeoutError: no line did until the timeout.
+            ServiceError: it cannot be read.
+        """
+        begun = not at_end
+
+        async def look() -> str | None:
+            nonlocal begun
+            try:
+                if not begun:
+                    await self.begin(s3, at_end=True)
+                    begun = True
+                return await self.found(s3)
+            except ObjectNotFoundError:
+                begun = True  # what comes later is new
+                self._start, self._line = 0, b""
+                return None
+
+        where = f"{uri(self._bucket, self._key)} (lines like {self._pattern.pattern})"
+        return await look_until_found(
+            look, where=where, timeout=timeout, interval=interval, on_progress=on_progress
+        )
+
+    async def _first(self, data: bytes) -> str | None:
+        *lines, self._line = (self._line + data).split(b"\n")
+        for number, line in enumerate((*lines, self._line)):
+            if number % _ONE_GO == 0:
+                await checkpoint()
+            text = line.decode(errors="replace")
+            if self._pattern.search(text) is not None:
+                return text
+        return None
 
 
 async def _read(s3: Service, version: S3Object, start: int) -> bytes:

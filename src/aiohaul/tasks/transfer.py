@@ -10,18 +10,18 @@ from typing import cast
 import anyio
 
 from aiohaul.errors import NothingFoundError, TransferError
+from aiohaul.looking import look_until_found
 from aiohaul.progress import OnProgress
-from aiohaul.report import TransferReport
+from aiohaul.report import TransferReport, summary
 from aiohaul.s3.actions import act_on_files
-from aiohaul.s3.handler import S3Handler, summary
+from aiohaul.s3.handler import S3Handler
 from aiohaul.s3.journal import Journal
 from aiohaul.s3.local import LocalFile, list_files
 from aiohaul.s3.objects import S3Object, uri
 from aiohaul.s3.plan import Listed
 from aiohaul.s3.selection import Conditions
-from aiohaul.s3.watch import wait_until_found
 from aiohaul.session import Session
-from aiohaul.tasks.definition import Transfer, TransferSource
+from aiohaul.tasks.definition import Transfer, TransferSource, Watch
 from aiohaul.tasks.resume import finish_action, noted
 
 
@@ -109,18 +109,9 @@ async def _settle(
     source: TransferSource, s3: S3Handler, on_progress: OnProgress
 ) -> Sequence[Listed]:
     """Wait where there is a watch, then find what is meant."""
-    watch = source.watch
-    if watch is not None:
-        during = source.conditions if source.conditions and source.conditions.during_watch else None
-        looked_at = replace(source, directory=watch.directory, pattern=watch.pattern)
-        seen = await wait_until_found(
-            lambda: _find(looked_at, s3, during),
-            where=_where(looked_at),
-            timeout=watch.timeout,
-            interval=watch.interval,
-            on_progress=on_progress,
-        )
-        if watch.only:
+    if source.watch is not None:
+        seen = await _watch(source, source.watch, s3, on_progress)
+        if source.watch.only:
             return seen
     found = await _find(source, s3, None)
     if not found:
@@ -134,6 +125,35 @@ async def _settle(
             " and count"
         )
     return met
+
+
+async def _watch(
+    source: TransferSource, watch: Watch, s3: S3Handler, on_progress: OnProgress
+) -> Sequence[Listed]:
+    """Wait for what the watch is for, which may be elsewhere than the source."""
+    during = source.conditions if source.conditions and source.conditions.during_watch else None
+    if source.bucket is not None:
+        return await s3.wait_for(
+            source.bucket,
+            watch.directory,
+            watch.pattern,
+            timeout=watch.timeout,
+            interval=watch.interval,
+            conditions=during,
+            on_progress=on_progress,
+        )
+    looked_at = replace(source, directory=watch.directory, pattern=watch.pattern)
+
+    async def look() -> list[Listed] | None:
+        return await _find(looked_at, s3, during) or None
+
+    return await look_until_found(
+        look,
+        where=_where(looked_at),
+        timeout=watch.timeout,
+        interval=watch.interval,
+        on_progress=on_progress,
+    )
 
 
 async def _find(
