@@ -14,6 +14,8 @@ from aiohaul.errors import (
 from aiohaul.report import DestinationReport, Failure
 from aiohaul.s3.gate import Gate
 from aiohaul.s3.journal import Entry
+from aiohaul.s3.local import touch_file
+from aiohaul.s3.objects import touch_object, uri
 from aiohaul.s3.plan import AnyDestination, Destination, LocalDestination, Source
 from aiohaul.s3.target import Target
 from aiohaul.s3.writers import FileWriter, ObjectWriter, Writer
@@ -94,6 +96,26 @@ class Course:
                 entry=entry,
             )
         return ObjectWriter(self.target(source, entry))
+
+    async def write_flag(self) -> str:
+        """Write the flag, and give its name.
+
+        Raises:
+            HaulError: it cannot be written.
+        """
+        destination = self.destination
+        if destination.flag is None:
+            raise AssertionError(f"{self.name} has no flag")
+        if isinstance(destination, Destination):
+            await touch_object(
+                self.way,
+                destination.bucket,
+                destination.flag,
+                bucket_owner_full_control=destination.bucket_owner_full_control,
+            )
+            return uri(destination.bucket, destination.flag)
+        await touch_file(destination.flag)
+        return str(destination.flag)
 
     def report(self) -> DestinationReport:
         """What it has."""

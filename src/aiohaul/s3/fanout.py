@@ -17,10 +17,10 @@ from aiohaul.s3 import plan, tee
 from aiohaul.s3.course import Course, may_pass
 from aiohaul.s3.gate import Gate
 from aiohaul.s3.journal import Entry, Journal, Opened, Place
-from aiohaul.s3.local import LocalFile, check_directory, touch_file
-from aiohaul.s3.objects import S3Object, touch_object, uri
+from aiohaul.s3.local import LocalFile, check_directory
+from aiohaul.s3.objects import S3Object
 from aiohaul.s3.parts import LIMITS, PART_SIZE, Limits
-from aiohaul.s3.plan import AnyDestination, Destination, LocalDestination, Source
+from aiohaul.s3.plan import AnyDestination, LocalDestination, Source
 from aiohaul.s3.readers import FileReader, ObjectReader, Reader, StreamReader
 from aiohaul.s3.reread import check_same
 from aiohaul.s3.resume import Resumed
@@ -366,7 +366,7 @@ class Fanout:
         if destination.flag is None or not all(each.complete for each in sharing):
             return
         try:
-            target = await _write_flag(course)
+            target = await course.write_flag()
         except HaulError as error:
             course.failures.append(Failure.of(str(destination.flag), error))
             self._tell(Failed(str(destination.flag), course.name, error))
@@ -393,20 +393,3 @@ def _is_small(errand: _Errand) -> bool:
 
 def _is_large(errand: _Errand) -> bool:
     return not _is_small(errand)
-
-
-async def _write_flag(course: Course) -> str:
-    """Write a destination's flag: its name."""
-    destination = course.destination
-    if destination.flag is None:
-        raise AssertionError
-    if isinstance(destination, Destination):
-        await touch_object(
-            course.way,
-            destination.bucket,
-            destination.flag,
-            bucket_owner_full_control=destination.bucket_owner_full_control,
-        )
-        return uri(destination.bucket, destination.flag)
-    await touch_file(destination.flag)
-    return str(destination.flag)

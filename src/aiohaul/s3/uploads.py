@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohaul.aws.errors import translated
-from aiohaul.aws.service import Service
+from aiohaul.aws.service import Send, Service
 from aiohaul.concurrency import to_its_end
 from aiohaul.errors import (
     ObjectNotFoundError,
@@ -83,23 +83,32 @@ class Upload:
                 return
             await entry.intended([each.upload_id async for each in open_uploads(target)])
 
-        async def create() -> tuple[str, Algorithm | None]:
-            answer = await target.s3.call(
-                "create_multipart_upload", target.uri, **target.at, **attributes, **asked
-            )
-            upload_id = _id_of(answer, target.uri)
-            # A server that speaks no checksums does not repeat what it was asked for.
-            speaks = algorithm is not None and answer.get("ChecksumAlgorithm") == algorithm.name
-            spoken = algorithm if speaks else None
-            if entry is not None:
-                await entry.opened(upload_id, self._step, spoken.name if spoken else None)
-            return upload_id, spoken
+        async def create(send: Send) -> None:
+            async def created() -> tuple[str, Algorithm | None]:
+                upload_id, spoken = self._created(await send(_not_noted), algorithm)
+                if entry is not None:
+                    await entry.opened(upload_id, self._step, spoken.name if spoken else None)
+                return upload_id, spoken
 
-        def keep(created: tuple[str, Algorithm | None]) -> None:
-            self._upload_id, self.algorithm = created
+            # Cancelled half-way, it would leave an upload whose id nobody knows.
+            await to_its_end(created, GRACE, self._keep)
 
-        # Cancelled half-way, it would leave an upload whose id nobody knows.
-        await to_its_end(create, GRACE, keep)
+        await target.s3.call_through(
+            create, "create_multipart_upload", target.uri, **target.at, **attributes, **asked
+        )
+
+    def _created(
+        self, answer: Mapping[str, Any], algorithm: Algorithm | None
+    ) -> tuple[str, Algorithm | None]:
+        """The id of the upload, and the checksum that the server keeps of it."""
+        with translated("CreateMultipartUpload", self._target.uri):
+            upload_id: str = answer["UploadId"]
+        # A server that speaks no checksums does not repeat what it was asked for.
+        speaks = algorithm is not None and answer.get("ChecksumAlgorithm") == algorithm.name
+        return upload_id, algorithm if speaks else None
+
+    def _keep(self, created: tuple[str, Algorithm | None]) -> None:
+        self._upload_id, self.algorithm = created
 
     @property
     def _step(self) -> int:
@@ -256,10 +265,8 @@ class Upload:
                 target.entry.closed()
 
 
-def _id_of(answer: Mapping[str, Any], target: str) -> str:
-    with translated("CreateMultipartUpload", target):
-        upload_id: str = answer["UploadId"]
-    return upload_id
+def _not_noted(*, reached: bool) -> None:
+    """Take no note of whether a request may have reached its server."""
 
 
 async def abort_upload(s3: Service, bucket: str, key: str, upload_id: str) -> None:
