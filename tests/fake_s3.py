@@ -7,7 +7,6 @@ may be larger than memory.
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import re
 import zlib
@@ -18,7 +17,7 @@ from xml.etree import ElementTree as ET
 
 from aiohttp import web
 
-from aiohaul.s3.checksums import combined_crc32
+from aiohaul.s3.checksums import Algorithm, algorithms, combined_crc32
 
 _BLOCK = bytes(range(251)) * 4177  # a prime number of values: every offset looks different
 
@@ -33,10 +32,13 @@ def content(start: int, size: int) -> bytes:
 @dataclass
 class Written:
     size: int
+    #: CRC32, whatever the request carried
     crc: int
     etag: str
     headers: dict[str, str]
     parts: int = 0
+    #: by the checksum that the request carried
+    checksum: int = 0
 
 
 @dataclass
@@ -138,7 +140,8 @@ class FakeS3:
         return web.Response(status=206 if found_range else 200, headers=headers, body=data)
 
     async def _body(self, request: web.Request) -> Written:
-        digest, crc, size, first = hashlib.md5(usedforsecurity=False), 0, 0, True
+        digest, size, first = hashlib.md5(usedforsecurity=False), 0, True
+        algorithm, crc, checksum = _asked(request), 0, 0
         async for chunk in request.content.iter_chunked(2**18):
             data = chunk
             if first and self.damage_bodies and request.method == "PUT":
@@ -147,19 +150,22 @@ class FakeS3:
             first = False
             digest.update(data)
             crc = zlib.crc32(data, crc)
+            if algorithm is not None:
+                checksum = algorithm.combine(checksum, algorithm.of(bytes(data)), len(data))
             size += len(data)
             if self.rate:
                 await asyncio.sleep(len(data) / self.rate)
-        return Written(size, crc, f'"{digest.hexdigest()}"', dict(request.headers))
+        etag = f'"{digest.hexdigest()}"'
+        return Written(size, crc, etag, dict(request.headers), checksum=checksum)
 
     async def _write(self, request: web.Request) -> web.Response:
         written = await self._body(request)
-        told = request.headers.get("x-amz-checksum-crc32")
-        if self.checksums and told is not None and told != _encoded(written.crc):
-            return _error(400, "BadDigest")
-        headers = {"ETag": written.etag}
-        if self.checksums and told is not None:
-            headers["x-amz-checksum-crc32"] = told
+        algorithm, headers = _asked(request), {"ETag": written.etag}
+        if self.checksums and algorithm is not None:
+            told = request.headers[_header(algorithm)]
+            if told != algorithm.encode(written.checksum):
+                return _error(400, "BadDigest")
+            headers[_header(algorithm)] = told
         if "partNumber" in request.query:
             upload = self.uploads.get(request.query["uploadId"])
             if upload is None:
@@ -184,23 +190,34 @@ class FakeS3:
             if each.tag.endswith("PartNumber")
         ]
         parts = [upload[number] for number in numbers]
-        crc, size = 0, 0
+        size = sum(part.size for part in parts)
+        crc, at = 0, 0
         for part in parts:
-            crc, size = combined_crc32(crc, part.crc, part.size), size + part.size
-        told = request.headers.get("x-amz-checksum-crc32")
-        if self.checksums and told is not None and told != _encoded(crc):
-            return _error(400, "BadDigest")
+            crc, at = combined_crc32(crc, part.crc, part.size) if at else part.crc, at + part.size
+        algorithm, more = _asked(request), {}
+        if self.checksums and algorithm is not None:
+            whole = algorithm.encode(algorithm.whole((p.checksum, p.size) for p in parts))
+            if request.headers[_header(algorithm)] != whole:
+                return _error(400, "BadDigest")
+            more = {algorithm.parameter: whole}
+        if int(request.headers.get("x-amz-mp-object-size", size)) != size:
+            return _error(400, "InvalidRequest")
         digests = b"".join(bytes.fromhex(part.etag.strip('"')) for part in parts)
         whole = hashlib.md5(digests, usedforsecurity=False).hexdigest()
         etag = f'"{whole}-{len(parts)}"'
         self.objects[path] = Written(size, crc, etag, self.headers[upload_id], len(parts))
         del self.uploads[upload_id]
-        more = {"ChecksumCRC32": told} if self.checksums and told is not None else {}
         return _xml("CompleteMultipartUploadResult", {}, ETag=etag, **more)
 
 
-def _encoded(crc: int) -> str:
-    return base64.b64encode(crc.to_bytes(4, "big")).decode()
+def _header(algorithm: Algorithm) -> str:
+    return f"x-amz-checksum-{algorithm.name.lower()}"
+
+
+def _asked(request: web.Request) -> Algorithm | None:
+    """The checksum that a request carries."""
+    asked = [each for each in algorithms().values() if _header(each) in request.headers]
+    return asked[0] if asked else None
 
 
 def _xml(name: str, headers: dict[str, str], **fields: str) -> web.Response:

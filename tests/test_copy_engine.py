@@ -14,6 +14,7 @@ import pytest
 
 import aiohaul
 from aiohaul import Destination, LocalDestination, S3Object, Settings, Stream
+from aiohaul.s3 import checksums
 from aiohaul.s3.parts import LIMITS, PART_SIZE, Limits
 from fake_s3 import FakeS3, content, fake_s3
 from gateway import Gateway
@@ -216,19 +217,25 @@ async def test_one_destination_that_fails_for_good_leaves_the_others_alone(
     assert not bad.objects
 
 
-@pytest.mark.parametrize("speaks", [True, False], ids=["checksums", "md5"])
+@pytest.mark.parametrize("by", ["CRC64NVME", "CRC32C", "CRC32", "md5"])
 @pytest.mark.parametrize("size", [100, 3 * PART_SIZE])
 async def test_bytes_damaged_on_their_way_out_are_sent_again(
-    fakes: list[FakeS3], size: int, speaks: bool
+    fakes: list[FakeS3], size: int, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, *rest = fakes
+    if by != "md5":
+        known = {by: checksums.algorithms()[by]}
+        monkeypatch.setattr(checksums, "algorithms", lambda: known)
     for each in rest:
-        each.checksums = speaks
+        each.checksums = by != "md5"
         each.damage_bodies = 1
     report = await haul([made_up(first, "a", size)], fakes)
     assert report.ok
     for each in rest:
-        assert each.objects["/out/a"].crc == crc_of(size)
+        written = each.objects["/out/a"]
+        assert written.crc == crc_of(size)
+        asked = {value for name, value in written.headers.items() if "algorithm" in name.lower()}
+        assert by == "md5" or size == 100 or asked == {by}
 
 
 @pytest.mark.parametrize("size", [100, 3 * PART_SIZE])
