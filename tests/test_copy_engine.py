@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -155,19 +156,35 @@ async def test_description_and_acl_go_with_the_bytes(fakes: list[FakeS3]) -> Non
 async def test_slow_destination_holds_up_only_itself_until_the_budget_is_used_up(
     fakes: list[FakeS3],
 ) -> None:
-    """The fast ones have all that the budget allows before the slow one has its first part."""
-    first, fast, slow, _ = fakes
-    slow.rate = 1e6
-    events: list[aiohaul.Event] = []
+    """The fast ones have all of it, and their flags, before the slow one has its first object."""
+    first, fast, slow, other = fakes
+    slow.delay = 3600
     sources = [made_up(first, f"{n:03}", 1 * MIB) for n in range(24)]
-    await haul(sources, [first, slow, fast], memory=64 * MIB, on_progress=events.append)
-    copied = [each for each in events if isinstance(each, aiohaul.Copied)]
-    assert len(copied) == 48
-    for each in (slow, fast):
-        assert {written.crc for written in each.objects.values()} == {crc_of(1 * MIB)}
-    # With two destinations in one tee, progress is told once both have it; the server knows better.
-    finished = [each.url for each in (fast, slow) if len(each.objects) == 24]
-    assert len(finished) == 2
+    events: list[aiohaul.Event] = []
+
+    def target(fake: FakeS3, bucket: str) -> Destination:
+        return Destination(bucket=bucket, flag="done.flg", settings=settings(fake.url))
+
+    async with session_on(first.url) as session:
+        task = asyncio.ensure_future(
+            session.s3().copy(
+                sources,
+                [target(fast, "fast"), target(slow, "slow"), target(other, "other")],
+                memory=32 * MIB,
+                on_progress=events.append,
+            )
+        )
+        flags = ["/fast/done.flg" in fast.objects, "/other/done.flg" in other.objects]
+        assert flags == [False, False]
+        await until(lambda: "/fast/done.flg" in fast.objects and "/other/done.flg" in other.objects)
+        assert not slow.objects
+        assert {written.crc for key, written in fast.objects.items() if "done" not in key} == {
+            crc_of(1 * MIB)
+        }
+        assert sum(isinstance(each, aiohaul.Copied) for each in events) == 48
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 async def test_budget_holds_the_reader_and_not_memory(fakes: list[FakeS3]) -> None:
@@ -640,3 +657,47 @@ async def test_cancelled_tee_leaves_no_upload_anywhere(fakes: list[FakeS3]) -> N
 
 def test_default_budget_is_64_mib() -> None:
     assert LIMITS.memory == 64 * MIB
+
+
+ASSUMED = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+<AssumeRoleResult><AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/r/s</Arn>
+<AssumedRoleId>AROA:s</AssumedRoleId></AssumedRoleUser><Credentials>
+<AccessKeyId>ASIASHORTLIVED</AccessKeyId><SecretAccessKey>x</SecretAccessKey>
+<SessionToken>y</SessionToken><Expiration>{expiration}</Expiration></Credentials>
+</AssumeRoleResult></AssumeRoleResponse>"""
+
+
+async def test_credentials_that_expire_in_the_middle_of_an_upload_are_renewed(
+    proxied: Proxied,
+) -> None:
+    """A role of 900 s is renewed 300 s before its end: here after 6 s."""
+    gateway, s3 = proxied
+    inbox, out = await s3.bucket(), await s3.bucket()
+    await s3.put(inbox, "src/a", content(0, 4 * PART_SIZE))
+    expires = datetime.now(UTC) + timedelta(seconds=306)
+    answer = ASSUMED.format(expiration=f"{expires:%Y-%m-%dT%H:%M:%SZ}").encode()
+    gateway.rule("^POST /$", body=answer, times=1)
+    held = gateway.rule("PUT .*partNumber=2", hold=True, times=1)
+    keys: list[tuple[str, str]] = []
+
+    def note(request: Any) -> None:
+        signed = re.search(r"Credential=(\w+)/", request.headers.get("Authorization", ""))
+        keys.append((request.query.get("partNumber", ""), signed[1] if signed else ""))
+
+    gateway.noting = note
+    role = {"role_arn": "arn:aws:iam::123456789012:role/r", "role_duration": 900}
+    async with session_on(s3.url, **role) as session:
+        handler = session.s3()
+        found = await handler.find(inbox, "src")
+        target = Destination(bucket=out, transfer_type="proxy")
+        task = asyncio.ensure_future(handler.copy(found, [target], memory=PART_SIZE))
+        await held.reached.wait()
+        await asyncio.sleep(max((expires - datetime.now(UTC)).total_seconds() - 300, 0) + 1)
+        held.go.set()
+        report = await task
+    assert report.ok
+    parts = {key for number, key in keys if number}
+    assert "ASIASHORTLIVED" in parts
+    assert len(parts) == 2
+    assert gateway.count("^POST /$") == 2
+    assert await s3.get(out, "a") == content(0, 4 * PART_SIZE)

@@ -246,7 +246,7 @@ class Fanout:
         try:
             async with course.gate.turn():
                 outcome = await copy_server_side(source, course.target(source, entry), self._limits)
-            await self._check_reread(source, course, outcome)
+            await self._check_reread(source, course)
         except PartsNotCopiedError:
             budget = Budget(self._limits.memory)
             read = self._tee_source(source)
@@ -271,18 +271,27 @@ class Fanout:
         writers = [
             course.writer(source, entry) for course, entry in zip(going, entries, strict=True)
         ]
-        outcomes: list[tee.Outcome]
-        try:
-            outcomes = await tee.tee(read, writers, budget, taken)
-        except HaulError as error:
-            outcomes = [error] * len(going)
-        for course, entry, outcome in zip(going, entries, outcomes, strict=True):
+
+        async def on_written(index: int, written: str) -> None:
+            outcome: tee.Outcome = written
             try:
-                await self._check_reread(source, course, outcome)
+                await self._check_reread(source, going[index])
             except HaulError as error:
-                await self._settle(course, source, entry, error)
-            else:
-                await self._settle(course, source, entry, outcome)
+                outcome = error
+            await self._settle(going[index], source, entries[index], outcome)
+            settled.add(index)
+
+        settled: set[int] = set()
+        broken: HaulError | None = None
+        failures: dict[int, HaulError] = {}
+        try:
+            failures = await tee.tee(read, writers, budget, taken, on_written)
+        except HaulError as error:
+            broken = error
+        for index, course in enumerate(going):
+            if index not in settled:
+                outcome = failures[index] if broken is None else broken
+                await self._settle(course, source, entries[index], outcome)
         for course in courses:
             if course not in going:
                 await self._ended(course, source, course.gate.stopped)
@@ -315,8 +324,8 @@ class Fanout:
     def _place(self, source: Source, course: Course) -> Place:
         return self._places.of_copy(source, course.destination, course.endpoint)
 
-    async def _check_reread(self, source: Source, course: Course, outcome: tee.Outcome) -> None:
-        if self._reread and isinstance(outcome, str):
+    async def _check_reread(self, source: Source, course: Course) -> None:
+        if self._reread:
             await check_same(self._reader(source), course, source)
 
     async def _settle(

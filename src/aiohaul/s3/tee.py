@@ -22,6 +22,8 @@ _OVERHEAD = 16 * 1024
 
 #: What became of one destination: what tells the version that was written, or why it was not.
 Outcome = str | HaulError
+#: Told at once which writer has finished, by its index, and what it wrote.
+OnWritten = Callable[[int, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,12 @@ def footprint(source: Source) -> int:
 
 
 async def tee(
-    source: Source, writers: Sequence[Writer], budget: Budget, taken: int
-) -> list[Outcome]:
+    source: Source,
+    writers: Sequence[Writer],
+    budget: Budget,
+    taken: int,
+    on_written: OnWritten,
+) -> dict[int, HaulError]:
     """Read a source once, and write it to all destinations.
 
     A destination that fails drops out, and the others go on. A slow one holds up only itself,
@@ -59,27 +65,33 @@ async def tee(
         writers: one for each destination.
         budget: bytes that may be in memory.
         taken: what of it was taken for the first piece: its :func:`footprint`.
+        on_written: told of each destination that has it; others may still be waited for.
 
     Returns:
-        For each writer what it wrote, or why it did not.
+        For the writers that failed, by their index, why.
 
     Raises:
         HaulError: the source cannot be read; no destination has it then.
     """
-    haul = _Haul(source, writers, budget, taken)
+    haul = _Haul(source, writers, budget, taken, on_written)
     try:
         await haul.run()
     finally:
         haul.give_back()
         await discard_all([each.discard for each in haul.unfinished()])
-    return haul.outcomes()
+    return haul.failures
 
 
 class _Haul:
     """One source on its way."""
 
     def __init__(
-        self, source: Source, writers: Sequence[Writer], budget: Budget, taken: int
+        self,
+        source: Source,
+        writers: Sequence[Writer],
+        budget: Budget,
+        taken: int,
+        on_written: OnWritten,
     ) -> None:
         self._source = source
         self._reader = source.reader
@@ -87,8 +99,10 @@ class _Haul:
         self._budget = budget
         self._taken = taken
         self._traits = Traits()
-        self._failures: dict[int, HaulError] = {}
-        self._written: dict[int, str] = {}
+        self._on_written = on_written
+        #: Why a writer failed, by its index.
+        self.failures: dict[int, HaulError] = {}
+        self._written: set[int] = set()
         # Of what was read, for the source's own checksum:
         self._crcs: dict[int, tuple[int, int]] = {}
         self._in_order: InOrder | None = None
@@ -113,13 +127,6 @@ class _Haul:
         await self._move_parts(data)
         await self._each(self._finish)
 
-    def outcomes(self) -> list[Outcome]:
-        """For each writer what it wrote, or why it did not."""
-        return [
-            self._failures[index] if index in self._failures else self._written[index]
-            for index in range(len(self._writers))
-        ]
-
     def unfinished(self) -> list[Writer]:
         """The writers that have begun something and not brought it to its end."""
         return [
@@ -134,7 +141,7 @@ class _Haul:
         self._budget.give_back(taken)
 
     def _going(self) -> list[int]:
-        return [index for index in range(len(self._writers)) if index not in self._failures]
+        return [index for index in range(len(self._writers)) if index not in self.failures]
 
     async def _each(self, step: Callable[[int], Awaitable[None]]) -> None:
         """Do a step for every destination that is still going."""
@@ -143,7 +150,7 @@ class _Haul:
             try:
                 await step(index)
             except HaulError as error:
-                self._failures[index] = error
+                self.failures[index] = error
 
         going = self._going()
         if len(going) == 1:
@@ -157,14 +164,18 @@ class _Haul:
         await self._writers[index].begin(self._traits, self._reader.layout)
 
     async def _finish(self, index: int) -> None:
-        self._written[index] = await self._writers[index].finish()
+        await self._has_it(index, await self._writers[index].finish())
+
+    async def _has_it(self, index: int, written: str) -> None:
+        self._written.add(index)
+        await self._on_written(index, written)
 
     async def _put(self, piece: Piece) -> None:
         """Write a source that is one piece."""
         await self._check_md5(piece)
 
         async def put(index: int) -> None:
-            self._written[index] = await self._writers[index].put(piece, self._traits)
+            await self._has_it(index, await self._writers[index].put(piece, self._traits))
 
         await self._each(put)
 
