@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import re
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +19,7 @@ import aiohaul
 from aiohaul import Destination, LocalDestination, S3Object, Settings, Stream
 from aiohaul.s3 import checksums
 from aiohaul.s3.parts import LIMITS, PART_SIZE, Limits
-from fake_s3 import FakeS3, content, fake_s3
+from fake_s3 import FakeS3, Written, content, fake_s3
 from gateway import Gateway
 from servers import KEY, REGION, SECRET
 from store import Store
@@ -701,3 +703,92 @@ async def test_credentials_that_expire_in_the_middle_of_an_upload_are_renewed(
     assert len(parts) == 2
     assert gateway.count("^POST /$") == 2
     assert await s3.get(out, "a") == content(0, 4 * PART_SIZE)
+
+
+async def test_object_of_another_is_not_taken_for_an_upload_of_our_own(
+    fakes: list[FakeS3], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody completes an upload of the same size while our completion is throttled."""
+    first, out, *_ = fakes
+    monkeypatch.setattr("aiohaul.aws.service.pause_before", lambda *_: 0)
+    out.fail("POST .*uploadId", 503, "SlowDown")
+    size = 2 * PART_SIZE
+    real = out._complete
+
+    async def complete(request: Any, path: str, upload_id: str) -> Any:
+        out.objects[path] = Written(size, 1, '"somebody-elses"', {})
+        return await real(request, path, upload_id)
+
+    monkeypatch.setattr(out, "_complete", complete)
+    async with aiohaul.Session() as session:
+        with pytest.raises(aiohaul.TransferError) as failed:
+            await session.s3(settings(first.url)).copy(
+                [made_up(first, "a", size)],
+                [Destination(bucket="out", overwrite=False, settings=settings(out.url))],
+            )
+    assert failed.value.report.failures[0].kind == "ObjectExistsError"
+    assert out.objects["/out/a"].etag == '"somebody-elses"'
+    assert not out.uploads
+
+
+async def test_memory_of_a_source_that_broke_is_given_back(fakes: list[FakeS3]) -> None:
+    """More sources break than the memory would last for, were each to keep some of it."""
+    first, out, *_ = fakes
+    sources = [made_up(first, f"{n}", 4 * PART_SIZE) for n in range(12)]
+    first.fail("GET", 403, "AccessDenied", times=1000)
+    with pytest.raises(aiohaul.TransferError) as failed:
+        await haul(sources, [first, out], memory=2 * PART_SIZE)
+    assert len(failed.value.report.failures) == 12
+
+
+async def test_destination_that_is_given_up_costs_no_reading(fakes: list[FakeS3]) -> None:
+    first, out, *_ = fakes
+    out.fail("PUT", 404, "NoSuchBucket", times=1000)
+    sources = [made_up(first, f"{n:04}", 1 * MIB) for n in range(300)]
+    with pytest.raises(aiohaul.TransferError):
+        await haul(sources, [first, out], memory=16 * MIB)
+    assert first.count("GET") < 100
+
+
+async def test_failing_callback_ends_the_copy_with_its_own_error(fakes: list[FakeS3]) -> None:
+    first, out, *_ = fakes
+
+    def fail(event: aiohaul.Event) -> None:
+        if isinstance(event, aiohaul.Copied):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await haul([made_up(first, f"{n}", 1) for n in range(9)], [first, out], on_progress=fail)
+
+
+async def test_what_is_no_stream_is_a_failure_of_that_source_alone(fakes: list[FakeS3]) -> None:
+    first, out, *_ = fakes
+    sources: list[Any] = [made_up(first, "a", 1), Stream("b", 7)]  # type: ignore[arg-type]
+    with pytest.raises(aiohaul.TransferError) as failed:
+        await haul(sources, [first, out])
+    assert [each.source for each in failed.value.report.failures] == ["stream b"]
+    assert "/out/a" in out.objects
+
+
+async def test_file_that_is_replaced_while_it_moves_to_another_file_system_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aiohaul.s3 import local as files  # noqa: PLC0415
+
+    path, target = tmp_path / "a", tmp_path / "b"
+    path.write_bytes(b"old")
+    (seen,) = await files.look_at([path])
+
+    def across(*_: Path) -> None:
+        raise OSError(errno.EXDEV, "across")
+
+    def copy(file: aiohaul.LocalFile, _: Path) -> None:
+        new = tmp_path / "new"
+        new.write_bytes(b"new")
+        os.replace(new, file.path)  # noqa: PTH105  # the method is not itself here
+
+    monkeypatch.setattr(Path, "replace", across)
+    monkeypatch.setattr(files, "_copy_file", copy)
+    with pytest.raises(aiohaul.LocalFileError, match="changed while it was moved"):
+        await files.move_file(seen, target)
+    assert path.read_bytes() == b"new"

@@ -341,3 +341,102 @@ def test_definitions_differ_by_what_they_do_and_not_by_who_asks() -> None:
 
     assert of(access_key_id="a", secret_access_key="b") == of(access_key_id="c", session_token="d")
     assert of(endpoint_url="a") != of(endpoint_url="b")
+
+
+async def test_destinations_of_one_name_are_told_apart(scene: Scene) -> None:
+    """What one of them has is not kept at the other."""
+    s3, (inbox, out, *_) = scene.s3, scene.buckets
+    definition = transfer(
+        source(s3, inbox, fileRegex="small", postCopyAction={"action": "delete"}),
+        to(s3, out, rename={"pattern": "$", "sub": ".one"}),
+        to(s3, out, rename={"pattern": "$", "sub": ".two"}),
+    )
+    scene.gateway.rule("COPY .*/small.two", status=403, code="AccessDenied")
+    with pytest.raises(aiohaul.TransferError):
+        await run(definition, journal=scene.journal)
+    scene.gateway.rules.clear()
+    report = await run(definition, journal=scene.journal)
+    assert [each.kept for each in report.destinations] == [1, 0]
+    assert await s3.keys(out) == ["small.one", "small.two"]
+    assert "src/small" not in await s3.keys(inbox)
+
+
+async def test_destination_that_cannot_be_looked_at_does_not_stop_the_others(
+    scene: Scene,
+) -> None:
+    _, direct, proxied, _ = scene.buckets
+    failing = scene.gateway.rule("COPY .*/in/tiny", status=403, code="AccessDenied")
+    with pytest.raises(aiohaul.TransferError):
+        await scene.run()
+    failing.times = 0
+    scene.gateway.rule(f"GET /{proxied}.*list-type", status=403, code="AccessDenied")
+    report = await scene.run()
+    assert report.ok
+    assert [each.kept for each in report.destinations] == [2, 0, 3]
+    assert direct
+    await scene.check_right()
+
+
+async def test_run_that_finds_nothing_any_more_leaves_no_upload(scene: Scene) -> None:
+    await scene.killed_at(scene.gateway.rule("PUT .*partNumber=2", hold=True))
+    assert await scene.s3.uploads(scene.buckets[2])
+    for name in OBJECTS:
+        await scene.s3.client.delete_object(Bucket=scene.buckets[0], Key=f"src/{name}")
+    with pytest.raises(aiohaul.NothingFoundError):
+        await scene.run()
+    assert await scene.s3.uploads(scene.buckets[2]) == []
+    assert not [path for path in scene.target.iterdir() if path.name.endswith(".part")]
+
+
+async def test_file_written_just_before_a_kill_is_not_in_its_own_way(
+    scene: Scene, tmp_path: Path
+) -> None:
+    s3 = scene.s3
+    async with aiohaul.Session() as session:
+        handler = session.s3(settings(s3))
+        found = await handler.find(scene.buckets[0], "src")
+        target = aiohaul.LocalDestination(directory=scene.target, overwrite=False)
+        scene.gateway.rule("GET .*/src/large", status=403, code="AccessDenied")
+        with pytest.raises(aiohaul.TransferError):
+            await handler.copy(found, [target], journal=tmp_path / "j")
+        scene.gateway.rules.clear()
+        with sqlite3.connect(tmp_path / "j") as connection:
+            connection.execute("DELETE FROM copied")  # as if it had been killed before that
+        connection.close()
+        report = await handler.copy(found, [target], journal=tmp_path / "j")
+        assert report.destinations[0].kept == 2
+        (scene.target / "tiny").write_bytes(b"T")
+        with pytest.raises(aiohaul.TransferError, match="is there already"):
+            await handler.copy(found, [target], journal=tmp_path / "j")
+    assert (scene.target / "tiny").read_bytes() == b"T"
+
+
+@pytest.mark.parametrize("turns", range(1, 12))
+async def test_journal_cancelled_at_any_of_its_first_turns_is_free_again(
+    tmp_path: Path, turns: int
+) -> None:
+    async def use() -> None:
+        async with Journal(tmp_path / "j", "t") as journal:
+            await journal.begin()
+
+    task = asyncio.ensure_future(use())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    await use()
+
+
+async def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    async with Journal(path, "t") as journal:
+        await journal.begin()
+        with sqlite3.connect(path, isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")
+            journal.entry("s", "v", ("e", "b", "k")).copied("etag")
+            with pytest.raises(aiohaul.JournalError, match="locked"):
+                await journal.flush()
+            other.execute("ROLLBACK")
+        other.close()
+    async with Journal(path, "t") as journal:
+        assert journal.copied_to("s", "v", ("e", "b", "k")) == "etag"

@@ -14,7 +14,7 @@ from aiohaul.errors import (
 from aiohaul.report import DestinationReport, Failure
 from aiohaul.s3.gate import Gate
 from aiohaul.s3.journal import Entry
-from aiohaul.s3.local import touch_file
+from aiohaul.s3.local import check_directory, touch_file
 from aiohaul.s3.objects import touch_object, uri
 from aiohaul.s3.plan import AnyDestination, Destination, LocalDestination, Source
 from aiohaul.s3.target import Target
@@ -69,6 +69,14 @@ class Course:
         if self.s3 is None:
             raise AssertionError(f"{self.name} is not in S3")
         return self.s3
+
+    async def prepare(self) -> None:
+        """See that a local directory is there, before any source is read for it."""
+        if isinstance(self.destination, LocalDestination):
+            try:
+                await check_directory(self.destination.directory, create=self.destination.create)
+            except HaulError as error:
+                self.gate.stopped = error
 
     def target(self, source: Source, entry: Entry | None) -> Target:
         """Where a source lands in a bucket."""

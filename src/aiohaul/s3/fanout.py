@@ -11,13 +11,13 @@ from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
 from aiohaul.concurrency import Budget, work
 from aiohaul.errors import HaulError
-from aiohaul.progress import Copied, Failed, Flagged, Found, OnProgress
+from aiohaul.progress import Copied, Event, Failed, Flagged, Found, OnProgress
 from aiohaul.report import DestinationReport, Failure
 from aiohaul.s3 import plan, tee
 from aiohaul.s3.course import Course, may_pass
 from aiohaul.s3.gate import Gate
 from aiohaul.s3.journal import Entry, Journal, Opened, Place
-from aiohaul.s3.local import LocalFile, check_directory
+from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.parts import LIMITS, PART_SIZE, Limits
 from aiohaul.s3.plan import AnyDestination, LocalDestination, Source
@@ -63,13 +63,15 @@ class Fanout:
     ) -> None:
         self._clients = clients
         self._settings = settings
-        self._tell = on_progress
+        self._on_progress = on_progress
+        self._callback_failure: Exception | None = None
         self._limits = limits
         self._reread = reread
         self._journal = journal
         self._courses: list[Course] = []
         self._places = plan.Places("")
         self._source_s3: Service | None = None
+        self._large = Budget(limits.memory)
         self._again: list[_Errand] = []
         self._last_pass = False
         self._start = 0.0
@@ -95,6 +97,26 @@ class Fanout:
             PlanError: two writes would collide, or a name cannot be taken; nothing was copied.
             SettingsError: there is no way to one of the destinations; nothing was copied.
         """
+        try:
+            return await self._copy(sources, destinations, action)
+        except BaseExceptionGroup as group:
+            if self._callback_failure is not None:
+                raise self._callback_failure from group
+            raise
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self._on_progress(event)
+        except Exception as error:
+            self._callback_failure = error  # raised by copy() as it is, not as part of a group
+            raise
+
+    async def _copy(
+        self,
+        sources: Sequence[Source],
+        destinations: Sequence[AnyDestination],
+        action: plan.Action | None,
+    ) -> tuple[DestinationReport, ...]:
         self._start = anyio.current_time()
         await self._set_course(sources, destinations)
         plan.check(
@@ -110,7 +132,8 @@ class Fanout:
                 destinations=tuple(course.name for course in self._courses),
             )
         )
-        await self._prepare()
+        for course in self._courses:
+            await course.prepare()
         await self._pass(await self._errands(sources))
         if self._again:
             await anyio.sleep(_PAUSE)
@@ -125,21 +148,15 @@ class Fanout:
         """Abort the uploads, and remove the partial files, that an interrupted run left.
 
         Returns:
-            What was left.
-
-        Raises:
-            ServiceError: an upload cannot be aborted.
-            LocalFileError: a partial file cannot be removed.
+            What was left, and is not any more. What is still there is logged.
         """
         if self._journal is None:
             raise AssertionError("nothing is known without a journal")
         await self._set_course([], destinations)
-        resumed = Resumed(self._journal, self._courses, self._places)
-        left = list(self._journal.opened.values())
-        for each in left:
-            await resumed.close(each)
+        resumed = Resumed(self._journal, self._courses, self._places, self._reader)
+        closed = [each for each in self._journal.opened.values() if await resumed.close(each)]
         await self._journal.flush()
-        return left
+        return closed
 
     async def _set_course(
         self, sources: Sequence[Source], destinations: Sequence[AnyDestination]
@@ -169,28 +186,17 @@ class Fanout:
             gate=gate,
         )
 
-    async def _prepare(self) -> None:
-        """See that local directories are there, before any source is read for them."""
-        for course in self._courses:
-            if isinstance(course.destination, LocalDestination):
-                try:
-                    await check_directory(
-                        course.destination.directory, create=course.destination.create
-                    )
-                except HaulError as error:
-                    course.gate.stopped = error
-
     async def _errands(self, sources: Sequence[Source]) -> Sequence[_Errand]:
         """What is to be copied; what an interrupted run has copied is entered as it is."""
         if self._journal is None:
             return [(source, self._courses) for source in sources]
-        resumed = Resumed(self._journal, self._courses, self._places)
+        resumed = Resumed(self._journal, self._courses, self._places, self._reader)
         kept = await resumed.kept(sources)
         await self._journal.begin()
         await resumed.tidy(sources, kept)
         errands: list[_Errand] = []
         for source in sources:
-            there = [each for each in self._courses if (source.uri, each.name) in kept]
+            there = [each for each in self._courses if (source.uri, each) in kept]
             for course in there:
                 await self._ended(course, source, None, kept=True)
             errands.append((source, [each for each in self._courses if each not in there]))
@@ -207,12 +213,12 @@ class Fanout:
         jobs = sum(len(courses) for _, courses in errands)
         if not jobs:
             return
-        small, large = self._budgets(errands)
+        small, self._large = self._budgets(errands)
         async with anyio.create_task_group() as tasks:
             width = min(self._clients.max_requests, jobs)
             tasks.start_soon(work, self._server_side_jobs(errands), width)
             through_here = list(_through_here(errands))
-            for budget, kind in ((small, _is_small), (large, _is_large)):
+            for budget, kind in ((small, _is_small), (self._large, _is_large)):
                 tasks.start_soon(self._tee_all, filter(kind, through_here), budget)
 
     def _budgets(self, errands: Sequence[_Errand]) -> tuple[Budget, Budget]:
@@ -248,10 +254,9 @@ class Fanout:
                 outcome = await copy_server_side(source, course.target(source, entry), self._limits)
             await self._check_reread(source, course)
         except PartsNotCopiedError:
-            budget = Budget(self._limits.memory)
             read = self._tee_source(source)
-            taken = await budget.take(tee.footprint(read))
-            await self._tee_one(source, read, [course], budget, taken)
+            taken = await self._large.take(tee.footprint(read))
+            await self._tee_one(source, read, [course], self._large, taken)
             return
         except HaulError as error:
             outcome = error
@@ -267,6 +272,11 @@ class Fanout:
     ) -> None:
         """Read one source, and write it to these destinations."""
         going = [each for each in courses if each.gate.stopped is None]
+        if not going:
+            budget.give_back(taken)
+            for course in courses:
+                await self._ended(course, source, course.gate.stopped)
+            return
         entries = [self._entry(source, course) for course in going]
         writers = [
             course.writer(source, entry) for course, entry in zip(going, entries, strict=True)

@@ -33,7 +33,8 @@ class Gate:
         """
         async with self._limiter:
             if self.stopped is not None:
-                raise self.stopped
+                # Without the frames of those that had it before: they hold on to their bytes.
+                raise self.stopped.with_traceback(None)
             try:
                 yield
             except HaulError as error:

@@ -229,11 +229,7 @@ class S3Handler(Watches):
             journal: of the copies.
 
         Returns:
-            What was left.
-
-        Raises:
-            ServiceError: an upload cannot be aborted.
-            LocalFileError: a partial file cannot be removed.
+            What was left, and is not any more. What cannot be cleaned is logged.
         """
         fanout = Fanout(self._clients, self._settings, ignore, journal=journal)
         return await fanout.clean(destinations)

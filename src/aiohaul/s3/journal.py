@@ -15,6 +15,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from typing import Any, Self
 import anyio
 from anyio import to_thread
 
+from aiohaul.concurrency import to_its_end
 from aiohaul.errors import JournalBusyError, JournalError
 
 #: Seconds that another process may hold the database, and that the last writes may take.
@@ -127,7 +129,11 @@ class Journal:
         self.acting: list[dict[str, Any]] | None = None
 
     async def __aenter__(self) -> Self:
-        await to_thread.run_sync(self._open)
+        try:
+            await to_its_end(partial(to_thread.run_sync, self._open), _LAST_WRITES, _ignore)
+        except BaseException:
+            self._close()
+            raise
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._write_on)
         return self
@@ -142,9 +148,10 @@ class Journal:
         try:
             await self._tasks.__aexit__(None, None, None)
         finally:
-            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _LAST_WRITES):
-                await self.flush()
-                await to_thread.run_sync(self._close)
+            try:
+                await to_its_end(self._last_flush, _LAST_WRITES, _ignore)
+            finally:
+                self._close()
 
     def entry(self, source: str, version: str, target: Place) -> Entry:
         """What the journal keeps of one copy."""
@@ -179,6 +186,12 @@ class Journal:
         self._pending.append((statement, values))
         self._wanted.set()
 
+    async def _last_flush(self) -> None:
+        try:
+            await self.flush()
+        except JournalError as error:
+            _log.error("%s", error)
+
     async def _write_on(self) -> None:
         while True:
             await self._wanted.wait()
@@ -196,8 +209,12 @@ class Journal:
             batch, self._pending = self._pending, []
             if batch:
                 # Whoever is cancelled meanwhile: the thread goes on, and this waits for it.
-                with anyio.CancelScope(shield=True):
-                    await to_thread.run_sync(self._write, batch)
+                try:
+                    with anyio.CancelScope(shield=True):
+                        await to_thread.run_sync(self._write, batch)
+                except JournalError:
+                    self._pending[:0] = batch  # some of it is somebody else's
+                    raise
 
     def _write(self, batch: Iterable[_Statement]) -> None:
         self._explained(lambda connection: _write_all(connection, batch))
@@ -336,6 +353,10 @@ class Entry:
 
     def _forget_parts(self) -> None:
         self._journal.note("DELETE FROM part WHERE transfer = ? AND target = ?", self._key)
+
+
+def _ignore(_: None) -> None:
+    """Nothing is to be kept."""
 
 
 def _place(text: str) -> Place:

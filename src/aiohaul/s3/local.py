@@ -355,6 +355,10 @@ def _move_file(file: LocalFile, target: Path) -> None:
             if error.errno != errno.EXDEV:
                 raise
             _copy_file(file, target)
+            if _look(file.path).version != file.version:  # that took its time
+                raise LocalFileError(
+                    f"moving {file.path} failed: it changed while it was moved, and stays"
+                ) from error
             file.path.unlink()
         sync_directory(target.parent)
 

@@ -214,10 +214,10 @@ class StreamReader:
     async def read(self, part: Part) -> bytes:
         """Read the next part: shorter than asked for, or empty, at the end."""
         _, size = part
-        if self._chunks is None:
-            self._chunks = aiter(self._source.chunks)
         while len(self._left) < size and not self._ended:
             try:
+                if self._chunks is None:
+                    self._chunks = aiter(self._source.chunks)
                 self._left += await anext(self._chunks)
             except StopAsyncIteration:
                 self._ended = True

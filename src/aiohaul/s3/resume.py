@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os.path
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
+from aiohaul.errors import HaulError, JournalError, VerificationError
 from aiohaul.s3 import plan
 from aiohaul.s3.course import Course
 from aiohaul.s3.journal import Journal, Opened, Place
 from aiohaul.s3.local import find_file, remove_partial
-from aiohaul.s3.objects import S3Object, list_objects
+from aiohaul.s3.objects import list_objects
 from aiohaul.s3.parts import PART_SIZE
 from aiohaul.s3.plan import Destination, Places, Source
+from aiohaul.s3.readers import Reader
+from aiohaul.s3.reread import check_same
+from aiohaul.s3.stream import Stream
 from aiohaul.s3.target import Target
 from aiohaul.s3.uploads import abort_strays, abort_upload
 
-#: The URI of a source, and the name of a destination that has it.
-Kept = tuple[str, str]
+_log = logging.getLogger(__name__)
+
+#: The URI of a source, and a destination that has it.
+Kept = tuple[str, Course]
 
 
 class Resumed:
@@ -26,100 +33,130 @@ class Resumed:
         journal: of this transfer.
         courses: its destinations.
         places: where everything goes.
+        reader: reads a source.
     """
 
-    def __init__(self, journal: Journal, courses: Sequence[Course], places: Places) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        courses: Sequence[Course],
+        places: Places,
+        reader: Callable[[Source], Reader],
+    ) -> None:
         self._journal = journal
         self._courses = courses
         self._places = places
+        self._reader = reader
 
     async def kept(self, sources: Sequence[Source]) -> set[Kept]:
         """What an interrupted run copied, and is there unchanged.
+
+        A destination that cannot be looked at keeps nothing: it is copied to anew, and fails or
+        not by that.
 
         AWS: ListObjectsV2 of each destination.
         """
         kept: set[Kept] = set()
         for course in self._courses:
-            noted: dict[Place, tuple[Source, str]] = {}
-            for source in sources:
-                place = self._places.of_copy(source, course.destination, course.endpoint)
-                written = self._written(source, course, place)
-                if written is not None:
-                    noted[place] = (source, written)
-            if noted:
-                there = await self._there(course, noted)
-                kept.update(
-                    (source.uri, course.name)
-                    for place, (source, written) in noted.items()
-                    if there.get(place) == written
-                )
+            try:
+                kept.update([(source.uri, course) for source in await self._at(course, sources)])
+            except HaulError as error:
+                _log.warning("what %s has is not known: %s", course.name, error)
         return kept
 
-    def _written(self, source: Source, course: Course, place: Place) -> str | None:
-        """The version of the copy, if an interrupted run has made it."""
-        written = self._journal.copied_to(source.uri, plan.version(source), place)
-        if written is None and self._journal.resumed and not course.destination.overwrite:
-            # It may have been made and not noted any more; then it must not be in its own way.
-            return source.etag if isinstance(source, S3Object) else None
-        return written
+    async def _at(self, course: Course, sources: Sequence[Source]) -> list[Source]:
+        """The sources whose copies are at one destination."""
+        noted: dict[Place, tuple[Source, str | None]] = {}
+        # What was written and not noted any more must not be in its own way.
+        doubts = self._journal.resumed and not course.destination.overwrite
+        for source in sources:
+            place = self._places.of_copy(source, course.destination, course.endpoint)
+            written = self._journal.copied_to(source.uri, plan.version(source), place)
+            if written is not None or (doubts and not isinstance(source, Stream)):
+                noted[place] = (source, written)
+        there = await self._there(course, noted) if noted else {}
+        return [
+            source
+            for place, (source, written) in noted.items()
+            if place in there and await self._same(course, source, written, there[place])
+        ]
 
-    async def _there(self, course: Course, places: Collection[Place]) -> dict[Place, str]:
-        """The version of what is at these places."""
+    async def _same(
+        self, course: Course, source: Source, written: str | None, found: tuple[str, int]
+    ) -> bool:
+        """Whether what is there is the copy: by its version, or else by its bytes."""
+        version, size = found
+        if written is not None:
+            return version == written
+        if size != source.size:
+            return False
+        try:
+            await check_same(self._reader(source), course, source)
+        except VerificationError:
+            return False
+        return True
+
+    async def _there(
+        self, course: Course, places: Collection[Place]
+    ) -> dict[Place, tuple[str, int]]:
+        """Version and size of what is at these places."""
         destination = course.destination
+        found: dict[Place, tuple[str, int]] = {}
         if isinstance(destination, Destination):
             prefix = os.path.commonprefix([key for _, _, key in places])  # noqa: RUF071  # keys
-            return {
-                (course.endpoint, destination.bucket, each.key): each.etag
-                async for each in list_objects(course.way, destination.bucket, prefix)
-            }
-        found = {}
+            async for each in list_objects(course.way, destination.bucket, prefix):
+                place = (course.endpoint, destination.bucket, each.key)
+                if place in places:
+                    found[place] = (each.etag, each.size)
+            return found
         for place in places:
             file = await find_file(destination.directory / place[2])
             if file is not None:
-                found[place] = file.written
+                found[place] = (file.written, file.size)
         return found
 
     async def tidy(self, sources: Sequence[Source], kept: Collection[Kept]) -> None:
         """Abort the uploads that will not be taken up, and remove the partial files.
 
-        AWS: AbortMultipartUpload, ListMultipartUploads, ListParts.
+        What cannot be is logged, and stays in the journal for the next time.
 
-        Raises:
-            ServiceError: an upload can be neither taken up nor aborted.
-            LocalFileError: a partial file cannot be removed.
+        AWS: AbortMultipartUpload, ListMultipartUploads, ListParts.
         """
         if not self._journal.opened:
             return
         wanted: dict[Place, str] = {}
         for course in self._courses:
             for source in sources:
-                if source.size > PART_SIZE and (source.uri, course.name) not in kept:
+                if source.size > PART_SIZE and (source.uri, course) not in kept:
                     place = self._places.of_copy(source, course.destination, course.endpoint)
                     wanted[place] = plan.version(source)
         for place, opened in self._journal.opened.items():
             if not place[0] or wanted.get(place) != opened.version:
                 await self.close(opened)
 
-    async def close(self, opened: Opened) -> None:
-        """Leave nothing of what an interrupted run had begun to write.
+    async def close(self, opened: Opened) -> bool:
+        """Leave nothing of what an interrupted run had begun to write: True if nothing is left."""
+        try:
+            await self._close(opened)
+        except HaulError as error:
+            _log.warning("what an interrupted run had begun stays open: %s", error)
+            return False
+        self._journal.entry(opened.source, opened.version, opened.target).closed()
+        return True
 
-        Raises:
-            ServiceError: an upload cannot be aborted.
-            LocalFileError: a partial file cannot be removed.
-        """
+    async def _close(self, opened: Opened) -> None:
         endpoint, bucket, key = opened.target
         if not endpoint:
             if opened.handle is not None:
                 await remove_partial(opened.handle)
+            return
+        course = self._course(endpoint, bucket)
+        if course is None:
+            raise JournalError(f"no destination leads to s3://{bucket}/{key} any more")
+        if opened.handle is None:
+            await abort_strays(Target(s3=course.way, bucket=bucket, key=key), opened)
         else:
-            course = self._course(endpoint, bucket)
-            if course is None:
-                return
-            if opened.handle is None:
-                await abort_strays(Target(s3=course.way, bucket=bucket, key=key), opened)
-            else:
-                await abort_upload(course.way, bucket, key, opened.handle)
-        self._journal.entry(opened.source, opened.version, opened.target).closed()
+            await abort_upload(course.way, bucket, key, opened.handle)
 
     def _course(self, endpoint: str, bucket: str) -> Course | None:
         for each in self._courses:

@@ -217,23 +217,20 @@ class _Haul:
             taken, self._taken = self._taken, 0
             if not taken:
                 taken = await self._budget.take(part[1] + _OVERHEAD)
-            data = await self._read_next(part, taken) if self._reader.in_order else None
+            data = None
+            try:
+                if self._reader.in_order:  # by this one task
+                    data = await self._reader.read(part)
+            except HaulError as error:
+                self._broken = error
+            except BaseException:
+                self._budget.give_back(taken)
+                raise
             if self._broken is not None:
+                self._budget.give_back(taken)
                 tasks.cancel_scope.cancel()
                 return
             tasks.start_soon(self._move, number, part, data, taken, tasks.cancel_scope)
-
-    async def _read_next(self, part: Part, taken: int) -> bytes:
-        """Read the next part of what has to be read in order, by this one task."""
-        data = None
-        try:
-            data = await self._reader.read(part)
-        except HaulError as error:
-            self._broken = error
-        finally:
-            if data is None:
-                self._budget.give_back(taken)
-        return data or b""
 
     async def _move(
         self, number: int, part: Part, data: bytes | None, taken: int, all_parts: anyio.CancelScope

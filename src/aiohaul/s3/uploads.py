@@ -86,6 +86,7 @@ class Upload:
         async def create(send: Send) -> None:
             async def created() -> tuple[str, Algorithm | None]:
                 upload_id, spoken = self._created(await send(_not_noted), algorithm)
+                self._keep((upload_id, spoken))  # before anything can fail: it is to be aborted
                 if entry is not None:
                     await entry.opened(upload_id, self._step, spoken.name if spoken else None)
                 return upload_id, spoken
@@ -160,7 +161,11 @@ class Upload:
 
         None where a checksum speaks for it, or where parts are encrypted and have no MD5s.
         """
-        if self.algorithm is not None or not all(is_md5(part.etag) for part in self.sent.values()):
+        return None if self.algorithm is not None else self._composite_etag()
+
+    def _composite_etag(self) -> str | None:
+        """The MD5 of the MD5s of the parts; None where those have none."""
+        if not all(is_md5(part.etag) for part in self.sent.values()):
             return None
         digests = b"".join(bytes.fromhex(part.etag) for part in self.in_order())
         whole = hashlib.md5(digests, usedforsecurity=False).hexdigest()
@@ -205,7 +210,7 @@ class Upload:
                 },
             )
         except (ObjectNotFoundError, PreconditionFailedError) as error:
-            answer = await self._completed_before(error, etag, checksum)
+            answer = await self._completed_before(error, checksum)
         self._upload_id = None
         await self._verify(answer, checksum, etag)
         return unquoted(answer["ETag"])
@@ -213,19 +218,22 @@ class Upload:
     async def _completed_before(
         self,
         error: ObjectNotFoundError | PreconditionFailedError,
-        etag: str | None,
         checksum: Checksum | None,
     ) -> dict[str, Any]:
-        """What is there, if it was completed before and that answer was lost."""
+        """What is there, if it was completed before and that answer was lost.
+
+        It has the checksum, or the ETag, that this upload has to have: of another object of the
+        same size nothing is said.
+        """
         target = self._target
         there = None
         if error.attempts > 1:
             there = await find_object(target.s3, target.bucket, target.key)
-        if there is not None and there["ContentLength"] == self.size:
+        if there is not None:
             told = there.get(checksum.algorithm.parameter) if checksum is not None else None
             if checksum is not None and told == checksum.value:
                 return there
-            if etag is None or unquoted(there["ETag"]) == etag:
+            if unquoted(there.get("ETag", "")) == self._composite_etag():
                 return there
         if isinstance(error, PreconditionFailedError):
             raise target.taken() from error

@@ -101,14 +101,13 @@ async def clean(
         abort: False only looks into the journal.
 
     Returns:
-        What was left: the keys, and the names of files, that were being written.
+        What was left, and (with ``abort``) is not any more: the keys, and the names of files, that
+        were being written. What cannot be cleaned is logged.
 
     Raises:
         DefinitionError: the definition is wrong, or no transfer.
         JournalBusyError: the transfer is under way.
         JournalError: the journal cannot be used.
-        ServiceError: an upload cannot be aborted.
-        LocalFileError: a partial file cannot be removed.
     """
     task = parse(definition)
     if not isinstance(task, Transfer):
@@ -119,7 +118,7 @@ async def clean(
         if left and abort:
             if session is None:
                 session = await stack.enter_async_context(Session())
-            await session.s3(task.source.settings).clean(task.destinations, opened)
+            left = list(await session.s3(task.source.settings).clean(task.destinations, opened))
     return [_name(each.target) for each in left]
 
 

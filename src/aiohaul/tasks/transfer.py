@@ -52,6 +52,8 @@ async def run_transfer(
     try:
         found = await _settle(source, s3, on_progress)
     except NothingFoundError:
+        if journal is not None:
+            await s3.clean(transfer.destinations, journal)
         if finished is None and source.nothing_is_an_error:
             raise
         empty = finished or TransferReport(found=0, size=0)
