@@ -15,8 +15,11 @@ import pytest
 
 import aiohaul
 from aiohaul import Destination
+from aiohaul.s3.actions import act_on_objects
 from aiohaul.s3.journal import Journal, SentPart
-from aiohaul.s3.parts import PART_SIZE
+from aiohaul.s3.parts import PART_SIZE, Limits
+from aiohaul.s3.plan import Action
+from aiohaul.s3.uploads import Upload
 from fake_s3 import content
 from gateway import Gateway, Rule
 from store import Store
@@ -440,3 +443,48 @@ async def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> Non
         other.close()
     async with Journal(path, "t") as journal:
         assert journal.copied_to("s", "v", ("e", "b", "k")) == "etag"
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["taken up", "cleaned"])
+async def test_upload_of_a_move_is_in_the_journal(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """As if the process had been killed: nothing is aborted when it is cancelled."""
+    s3, (inbox, _, _, archive) = scene.s3, scene.buckets
+    held = scene.gateway.rule("COPY .*partNumber=2", hold=True, times=1)
+
+    async def move(handler: aiohaul.S3Handler, journal: Journal) -> aiohaul.ActionReport:
+        return await act_on_objects(
+            await handler._s3(),
+            await handler.find(inbox, "src", "large"),
+            Action(kind="move", bucket=archive, prefix="done/"),
+            bucket_owner_full_control=True,
+            width=1,
+            on_progress=lambda _: None,
+            limits=Limits(copy=1, copy_step=8 * 2**20),
+            journal=journal,
+        )
+
+    async with aiohaul.Session() as session:
+        handler = session.s3(settings(s3))
+        with monkeypatch.context() as patch:
+            patch.setattr(Upload, "abort", lambda _: asyncio.sleep(0))
+            async with Journal(tmp_path / "j", "t") as journal:
+                task = asyncio.ensure_future(move(handler, journal))
+                await held.reached.wait()
+                while not scene.gateway.count("COPY .*partNumber=3"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                task.cancel()
+                await asyncio.wait([task])
+        assert len(await s3.uploads(archive)) == 1
+        async with Journal(tmp_path / "j", "t") as journal:
+            if again:
+                assert not (await move(handler, journal)).failures
+                assert scene.gateway.count(r"POST .*\?uploads") == 1
+                assert (await s3.contents(archive)) == {"done/large": LARGE}
+                assert "src/large" not in await s3.keys(inbox)
+            else:
+                assert len(await handler.clean([], journal)) == 1
+        async with Journal(tmp_path / "j", "t") as journal:
+            assert not journal.opened
+    assert await s3.uploads(archive) == []

@@ -15,10 +15,11 @@ from aiohaul.concurrency import work
 from aiohaul.errors import HaulError, PreconditionFailedError
 from aiohaul.progress import Acted, Failed, OnProgress
 from aiohaul.report import ActionReport, Failure
+from aiohaul.s3.journal import Entry, Journal
 from aiohaul.s3.local import LocalFile, check_directory, delete_file, find_file, move_file
 from aiohaul.s3.objects import S3Object, delete_objects, list_objects
 from aiohaul.s3.parts import LIMITS, Limits
-from aiohaul.s3.plan import Action, check
+from aiohaul.s3.plan import Action, check, version
 from aiohaul.s3.server_side import copy_server_side
 from aiohaul.s3.target import Target
 
@@ -37,6 +38,7 @@ async def act_on_objects(
     width: int,
     on_progress: OnProgress,
     limits: Limits = LIMITS,
+    journal: Journal | None = None,
 ) -> ActionReport:
     """Move, rename or delete these versions of objects.
 
@@ -51,6 +53,7 @@ async def act_on_objects(
         bucket_owner_full_control: the ACL of moved objects.
         width: how many are moved at once.
         limits: how larger objects are copied.
+        journal: where the uploads of larger objects are written down.
         on_progress: told of every object.
 
     Raises:
@@ -61,20 +64,29 @@ async def act_on_objects(
     failures: list[tuple[S3Object, HaulError]] = []
     moved: list[S3Object] = []
 
-    def target(bucket: str, key: str) -> Target:
-        return Target(
-            s3=s3, bucket=bucket, key=key, bucket_owner_full_control=bucket_owner_full_control
-        )
+    def entry(each: S3Object, bucket: str, key: str) -> Entry | None:
+        if journal is None or each.size <= limits.copy:
+            return None
+        return journal.entry(each.uri, version(each), (s3.endpoint, bucket, key))
 
     async def move(each: S3Object) -> None:
         bucket, key = action.bucket or each.bucket, action.key(each.name)
         if (bucket, key) == (each.bucket, each.key):
             return  # it has that name already
+        target = Target(
+            s3=s3,
+            bucket=bucket,
+            key=key,
+            bucket_owner_full_control=bucket_owner_full_control,
+            entry=entry(each, bucket, key),
+        )
         try:
-            await copy_server_side(each, target(bucket, key), limits)
+            await copy_server_side(each, target, limits)
         except HaulError as error:
             failures.append((each, error))
         else:
+            if target.entry is not None:
+                target.entry.closed()
             moved.append(each)
 
     if action.kind == "delete":

@@ -153,7 +153,10 @@ class Fanout:
         if self._journal is None:
             raise AssertionError("nothing is known without a journal")
         await self._set_course([], destinations)
-        resumed = Resumed(self._journal, self._courses, self._places, self._reader)
+        home = None
+        if any(endpoint for endpoint, _, _ in self._journal.opened):
+            home = await self._clients.service("s3", self._settings)
+        resumed = Resumed(self._journal, self._courses, self._places, self._reader, home)
         closed = [each for each in self._journal.opened.values() if await resumed.close(each)]
         await self._journal.flush()
         return closed
@@ -190,7 +193,7 @@ class Fanout:
         """What is to be copied; what an interrupted run has copied is entered as it is."""
         if self._journal is None:
             return [(source, self._courses) for source in sources]
-        resumed = Resumed(self._journal, self._courses, self._places, self._reader)
+        resumed = Resumed(self._journal, self._courses, self._places, self._reader, self._source_s3)
         kept = await resumed.kept(sources)
         await self._journal.begin()
         await resumed.tidy(sources, kept)

@@ -261,6 +261,7 @@ class S3Handler(Watches):
         *,
         bucket_owner_full_control: bool = True,
         on_progress: OnProgress | None = None,
+        journal: Journal | None = None,
     ) -> ActionReport:
         """Move, rename or delete these versions of objects.
 
@@ -271,6 +272,7 @@ class S3Handler(Watches):
             action: what to do.
             bucket_owner_full_control: the ACL of moved objects.
             on_progress: told of every object.
+            journal: where the uploads of objects beyond 5 GiB are written down.
 
         Returns:
             A report. Failures are in there, not raised.
@@ -286,6 +288,7 @@ class S3Handler(Watches):
             bucket_owner_full_control=bucket_owner_full_control,
             width=self._clients.max_requests,
             on_progress=on_progress or ignore,
+            journal=journal,
         )
 
     async def delete(

@@ -6,6 +6,7 @@ import logging
 import os.path
 from collections.abc import Callable, Collection, Sequence
 
+from aiohaul.aws.service import Service
 from aiohaul.errors import HaulError, JournalError, VerificationError
 from aiohaul.s3 import plan
 from aiohaul.s3.course import Course
@@ -34,6 +35,7 @@ class Resumed:
         courses: its destinations.
         places: where everything goes.
         reader: reads a source.
+        home: the way to the sources, where moves of theirs may have been under way.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Resumed:
         courses: Sequence[Course],
         places: Places,
         reader: Callable[[Source], Reader],
+        home: Service | None,
     ) -> None:
         self._journal = journal
         self._courses = courses
         self._places = places
         self._reader = reader
+        self._home = home
 
     async def kept(self, sources: Sequence[Source]) -> set[Kept]:
         """What an interrupted run copied, and is there unchanged.
@@ -150,20 +154,20 @@ class Resumed:
             if opened.handle is not None:
                 await remove_partial(opened.handle)
             return
-        course = self._course(endpoint, bucket)
-        if course is None:
-            raise JournalError(f"no destination leads to s3://{bucket}/{key} any more")
+        way = self._way(endpoint, bucket)
         if opened.handle is None:
-            await abort_strays(Target(s3=course.way, bucket=bucket, key=key), opened)
+            await abort_strays(Target(s3=way, bucket=bucket, key=key), opened)
         else:
-            await abort_upload(course.way, bucket, key, opened.handle)
+            await abort_upload(way, bucket, key, opened.handle)
 
-    def _course(self, endpoint: str, bucket: str) -> Course | None:
+    def _way(self, endpoint: str, bucket: str) -> Service:
         for each in self._courses:
             destination = each.destination
             if isinstance(destination, Destination) and (each.endpoint, destination.bucket) == (
                 endpoint,
                 bucket,
             ):
-                return each
-        return None
+                return each.way
+        if self._home is None or self._home.endpoint != endpoint:
+            raise JournalError(f"nothing leads to s3://{bucket} at {endpoint} any more")
+        return self._home

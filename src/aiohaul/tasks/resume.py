@@ -92,6 +92,7 @@ async def finish_action(
             source.action,
             bucket_owner_full_control=source.bucket_owner_full_control,
             on_progress=on_progress,
+            journal=journal,
         )
     gone = report.found - action.objects - len(action.failures)
     done = replace(action, objects=action.objects + gone)

@@ -99,6 +99,7 @@ async def _haul(
             source.action,
             bucket_owner_full_control=source.bucket_owner_full_control,
             on_progress=on_progress,
+            journal=journal,
         )
     return replace(report, action=action)
 
