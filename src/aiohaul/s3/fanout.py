@@ -10,32 +10,33 @@ import anyio
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
 from aiohaul.concurrency import Budget, work
-from aiohaul.errors import HaulError
+from aiohaul.errors import HaulError, LocalFileExistsError, ObjectExistsError
 from aiohaul.progress import Copied, Event, Failed, Flagged, Found, OnProgress
 from aiohaul.report import DestinationReport, Failure
 from aiohaul.s3 import plan, tee
 from aiohaul.s3.course import Course, may_pass
+from aiohaul.s3.errands import Errand, budgets, is_large, is_small, through_here
 from aiohaul.s3.gate import Gate
 from aiohaul.s3.journal import Entry, Journal, Opened, Place
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
-from aiohaul.s3.parts import LIMITS, PART_SIZE, Limits
+from aiohaul.s3.parts import LIMITS, Limits
 from aiohaul.s3.plan import AnyDestination, LocalDestination, Source
 from aiohaul.s3.readers import FileReader, ObjectReader, Reader, StreamReader
 from aiohaul.s3.reread import check_same
 from aiohaul.s3.resume import Resumed
 from aiohaul.s3.server_side import PartsNotCopiedError, copy_server_side
+from aiohaul.s3.stream import Stream
 from aiohaul.settings import Settings
 
 #: How often a source is brought to a destination that fails for a passing reason, beside the
 #: retries of single requests, and the seconds before that is tried again.
 _PASSES = 2
 _PAUSE = 2.0
-#: The share of the memory that small objects keep where there are large ones as well.
-_SMALL_SHARE = 4
 
-#: One source, and the destinations that it is still to be brought to.
-_Errand = tuple[Source, Sequence[Course]]
+#: What a destination says whose key or name is taken.
+_TAKEN = (ObjectExistsError, LocalFileExistsError)
+
 _Job = Callable[[], Awaitable[None]]
 
 
@@ -72,7 +73,7 @@ class Fanout:
         self._places = plan.Places("")
         self._source_s3: Service | None = None
         self._large = Budget(limits.memory)
-        self._again: list[_Errand] = []
+        self._again: list[Errand] = []
         self._last_pass = False
         self._start = 0.0
 
@@ -156,7 +157,7 @@ class Fanout:
         home = None
         if any(endpoint for endpoint, _, _ in self._journal.opened):
             home = await self._clients.service("s3", self._settings)
-        resumed = Resumed(self._journal, self._courses, self._places, self._reader, home)
+        resumed = Resumed(self._journal, self._courses, self._places, home)
         closed = [each for each in self._journal.opened.values() if await resumed.close(each)]
         await self._journal.flush()
         return closed
@@ -189,15 +190,15 @@ class Fanout:
             gate=gate,
         )
 
-    async def _errands(self, sources: Sequence[Source]) -> Sequence[_Errand]:
+    async def _errands(self, sources: Sequence[Source]) -> Sequence[Errand]:
         """What is to be copied; what an interrupted run has copied is entered as it is."""
         if self._journal is None:
             return [(source, self._courses) for source in sources]
-        resumed = Resumed(self._journal, self._courses, self._places, self._reader, self._source_s3)
+        resumed = Resumed(self._journal, self._courses, self._places, self._source_s3)
         kept = await resumed.kept(sources)
         await self._journal.begin()
         await resumed.tidy(sources, kept)
-        errands: list[_Errand] = []
+        errands: list[Errand] = []
         for source in sources:
             there = [each for each in self._courses if (source.uri, each) in kept]
             for course in there:
@@ -211,36 +212,27 @@ class Fanout:
             if course.gate.stopped is not None and may_pass(course.gate.stopped):
                 course.gate.stopped = None
 
-    async def _pass(self, errands: Sequence[_Errand]) -> None:
+    async def _pass(self, errands: Sequence[Errand]) -> None:
         """Do errands: what S3 copies by itself and what goes through here, at the same time."""
         jobs = sum(len(courses) for _, courses in errands)
         if not jobs:
             return
-        small, self._large = self._budgets(errands)
+        small, self._large = budgets(errands, self._limits.memory)
         async with anyio.create_task_group() as tasks:
             width = min(self._clients.max_requests, jobs)
             tasks.start_soon(work, self._server_side_jobs(errands), width)
-            through_here = list(_through_here(errands))
-            for budget, kind in ((small, _is_small), (self._large, _is_large)):
-                tasks.start_soon(self._tee_all, filter(kind, through_here), budget)
+            here = list(through_here(errands))
+            for budget, kind in ((small, is_small), (self._large, is_large)):
+                tasks.start_soon(self._tee_all, filter(kind, here), budget)
 
-    def _budgets(self, errands: Sequence[_Errand]) -> tuple[Budget, Budget]:
-        """Memory for small objects, and for large ones: neither kind waits for the other."""
-        memory = self._limits.memory
-        kinds = {_is_small(each) for each in errands}
-        if len(kinds) == 1:
-            return Budget(memory), Budget(memory)
-        share = memory // _SMALL_SHARE
-        return Budget(share), Budget(memory - share)
-
-    def _server_side_jobs(self, errands: Sequence[_Errand]) -> Iterator[_Job]:
+    def _server_side_jobs(self, errands: Sequence[Errand]) -> Iterator[_Job]:
         for source, courses in errands:
             if isinstance(source, S3Object):
                 for course in courses:
                     if course.server_side:
                         yield partial(self._copy_one, source, course)
 
-    async def _tee_all(self, errands: Iterable[_Errand], budget: Budget) -> None:
+    async def _tee_all(self, errands: Iterable[Errand], budget: Budget) -> None:
         """Start one source after the other, as the memory allows."""
         async with anyio.create_task_group() as tasks:
             for source, courses in errands:
@@ -350,7 +342,23 @@ class Fanout:
                 entry.copied(outcome)
             await self._ended(course, source, None)
             return
+        if isinstance(outcome, _TAKEN) and await self._is_own(course, source):
+            await self._ended(course, source, None, kept=True)
+            return
         await self._ended(course, source, outcome)
+
+    async def _is_own(self, course: Course, source: Source) -> bool:
+        """Whether what is in the way is what an interrupted run wrote and did not note any more.
+
+        Its bytes tell: a request of that run may even have been carried out only now.
+        """
+        if self._journal is None or not self._journal.resumed or isinstance(source, Stream):
+            return False
+        try:
+            await check_same(self._reader(source), course, source)
+        except HaulError:
+            return False
+        return True
 
     async def _ended(
         self, course: Course, source: Source, error: HaulError | None, *, kept: bool = False
@@ -396,22 +404,3 @@ class Fanout:
         for each in sharing:
             each.flag = target
         self._tell(Flagged(target, course.name))
-
-
-def _through_here(errands: Sequence[_Errand]) -> Iterator[_Errand]:
-    """The errands, and destinations, whose bytes pass through this process."""
-    for source, courses in errands:
-        chosen = courses
-        if any(each.server_side for each in courses):
-            chosen = [each for each in courses if not each.server_side]
-        if chosen:
-            yield source, chosen
-
-
-def _is_small(errand: _Errand) -> bool:
-    source, _ = errand
-    return isinstance(source, S3Object | LocalFile) and source.size <= PART_SIZE
-
-
-def _is_large(errand: _Errand) -> bool:
-    return not _is_small(errand)

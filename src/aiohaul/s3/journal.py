@@ -8,7 +8,6 @@ the same time are refused: a lock of the operating system goes with the process 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -26,36 +25,15 @@ from anyio import to_thread
 
 from aiohaul.concurrency import to_its_end
 from aiohaul.errors import JournalBusyError, JournalError
+from aiohaul.s3.database import Statement, connected, locked, write_all
 
-#: Seconds that another process may hold the database, and that the last writes may take.
-_BUSY_TIMEOUT = 5.0
+#: Seconds that the last writes may take.
 _LAST_WRITES = 5.0
 
 _log = logging.getLogger(__name__)
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS run (
-    transfer TEXT PRIMARY KEY, acting INTEGER NOT NULL, sources TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS copied (
-    transfer TEXT, source TEXT, target TEXT, version TEXT NOT NULL, written TEXT NOT NULL,
-    PRIMARY KEY (transfer, source, target)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS opened (
-    transfer TEXT, target TEXT, source TEXT NOT NULL, version TEXT NOT NULL, others TEXT NOT NULL,
-    handle TEXT, step INTEGER, algorithm TEXT,
-    PRIMARY KEY (transfer, target)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS part (
-    transfer TEXT, target TEXT, number INTEGER, etag TEXT NOT NULL, size INTEGER NOT NULL,
-    crc TEXT,
-    PRIMARY KEY (transfer, target, number)
-) STRICT, WITHOUT ROWID;
-"""
-
 #: Endpoint, bucket and key of an object, or "", directory and name of a file.
 Place = tuple[str, str, str]
-_Statement = tuple[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +94,7 @@ class Journal:
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._turn = anyio.Lock()
-        self._pending: list[_Statement] = []
+        self._pending: list[Statement] = []
         self._wanted = anyio.Event()
         self._tasks = anyio.create_task_group()
         #: An earlier run was interrupted, or failed.
@@ -216,13 +194,13 @@ class Journal:
                     self._pending[:0] = batch  # some of it is somebody else's
                     raise
 
-    def _write(self, batch: Iterable[_Statement]) -> None:
-        self._explained(lambda connection: _write_all(connection, batch))
+    def _write(self, batch: Iterable[Statement]) -> None:
+        self._explained(lambda connection: write_all(connection, batch))
 
     def _open(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(self._lock_path)
+            self._lock = locked(self._lock_path)
         except OSError as error:
             raise JournalError(f"the journal {self.path} cannot be used: {error}") from error
         if self._lock is None:
@@ -252,7 +230,7 @@ class Journal:
     def _explained(self, use: Callable[[sqlite3.Connection], None]) -> None:
         try:
             if self._connection is None:
-                self._connection = _connected(self.path)
+                self._connection = connected(self.path)
             use(self._connection)
         except sqlite3.Error as error:
             raise JournalError(
@@ -362,49 +340,3 @@ def _ignore(_: None) -> None:
 def _place(text: str) -> Place:
     endpoint, bucket, key = json.loads(text)
     return (endpoint, bucket, key)
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    # Used by one thread at a time, though not always by the same.
-    connection = sqlite3.connect(
-        path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-    )
-    try:
-        # Survives the end of the process at any moment; that of the machine at the price of the
-        # last writes, which are then done again.
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(_SCHEMA)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _write_all(connection: sqlite3.Connection, batch: Iterable[_Statement]) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for statement, values in batch:
-            connection.execute(statement, values)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-
-
-def _locked(path: Path) -> int | None:
-    """A descriptor that holds the lock of this file, or None if another holds it."""
-    while True:
-        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(opened)
-            return None
-        # Whoever held it before may have removed the file between the two calls.
-        try:
-            if os.fstat(opened).st_ino == path.stat().st_ino:
-                return opened
-        except FileNotFoundError:
-            pass
-        os.close(opened)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os.path
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from aiohaul.aws.service import Service
-from aiohaul.errors import HaulError, JournalError, VerificationError
+from aiohaul.errors import HaulError, JournalError
 from aiohaul.s3 import plan
 from aiohaul.s3.course import Course
 from aiohaul.s3.journal import Journal, Opened, Place
@@ -15,9 +15,6 @@ from aiohaul.s3.local import find_file, remove_partial
 from aiohaul.s3.objects import list_objects
 from aiohaul.s3.parts import PART_SIZE
 from aiohaul.s3.plan import Destination, Places, Source
-from aiohaul.s3.readers import Reader
-from aiohaul.s3.reread import check_same
-from aiohaul.s3.stream import Stream
 from aiohaul.s3.target import Target
 from aiohaul.s3.uploads import abort_strays, abort_upload
 
@@ -34,7 +31,6 @@ class Resumed:
         journal: of this transfer.
         courses: its destinations.
         places: where everything goes.
-        reader: reads a source.
         home: the way to the sources, where moves of theirs may have been under way.
     """
 
@@ -43,13 +39,11 @@ class Resumed:
         journal: Journal,
         courses: Sequence[Course],
         places: Places,
-        reader: Callable[[Source], Reader],
         home: Service | None,
     ) -> None:
         self._journal = journal
         self._courses = courses
         self._places = places
-        self._reader = reader
         self._home = home
 
     async def kept(self, sources: Sequence[Source]) -> set[Kept]:
@@ -70,53 +64,30 @@ class Resumed:
 
     async def _at(self, course: Course, sources: Sequence[Source]) -> list[Source]:
         """The sources whose copies are at one destination."""
-        noted: dict[Place, tuple[Source, str | None]] = {}
-        # What was written and not noted any more must not be in its own way.
-        doubts = self._journal.resumed and not course.destination.overwrite
+        noted: dict[Place, tuple[Source, str]] = {}
         for source in sources:
             place = self._places.of_copy(source, course.destination, course.endpoint)
             written = self._journal.copied_to(source.uri, plan.version(source), place)
-            if written is not None or (doubts and not isinstance(source, Stream)):
+            if written is not None:
                 noted[place] = (source, written)
         there = await self._there(course, noted) if noted else {}
-        return [
-            source
-            for place, (source, written) in noted.items()
-            if place in there and await self._same(course, source, written, there[place])
-        ]
+        return [source for place, (source, written) in noted.items() if there.get(place) == written]
 
-    async def _same(
-        self, course: Course, source: Source, written: str | None, found: tuple[str, int]
-    ) -> bool:
-        """Whether what is there is the copy: by its version, or else by its bytes."""
-        version, size = found
-        if written is not None:
-            return version == written
-        if size != source.size:
-            return False
-        try:
-            await check_same(self._reader(source), course, source)
-        except VerificationError:
-            return False
-        return True
-
-    async def _there(
-        self, course: Course, places: Collection[Place]
-    ) -> dict[Place, tuple[str, int]]:
-        """Version and size of what is at these places."""
+    async def _there(self, course: Course, places: Collection[Place]) -> dict[Place, str]:
+        """The version of what is at these places."""
         destination = course.destination
-        found: dict[Place, tuple[str, int]] = {}
+        found: dict[Place, str] = {}
         if isinstance(destination, Destination):
             prefix = os.path.commonprefix([key for _, _, key in places])  # noqa: RUF071  # keys
             async for each in list_objects(course.way, destination.bucket, prefix):
                 place = (course.endpoint, destination.bucket, each.key)
                 if place in places:
-                    found[place] = (each.etag, each.size)
+                    found[place] = each.etag
             return found
         for place in places:
             file = await find_file(destination.directory / place[2])
             if file is not None:
-                found[place] = (file.written, file.size)
+                found[place] = file.written
         return found
 
     async def tidy(self, sources: Sequence[Source], kept: Collection[Kept]) -> None:

@@ -20,6 +20,10 @@ from aiohaul.s3.writers import Writer
 #: Bytes that a piece takes beside its data: tasks, buffers, the request.
 _OVERHEAD = 16 * 1024
 
+#: Parts of one source that are read at once. More of them would come together, and leave together:
+#: reading and writing would take turns instead of going on side by side.
+_READS = 3
+
 #: What became of one destination: what tells the version that was written, or why it was not.
 Outcome = str | HaulError
 #: Told at once which writer has finished, by its index, and what it wrote.
@@ -100,6 +104,7 @@ class _Haul:
         self._taken = taken
         self._traits = Traits()
         self._on_written = on_written
+        self._reads = anyio.Semaphore(_READS)
         #: Why a writer failed, by its index.
         self.failures: dict[int, HaulError] = {}
         self._written: set[int] = set()
@@ -238,7 +243,8 @@ class _Haul:
         """Bring one part to all destinations."""
         try:
             if data is None:
-                data = await self._reader.read(part)
+                async with self._reads:
+                    data = await self._reader.read(part)
             if data:
                 await self._write(Piece(number, part[0], data))
         except HaulError as error:
