@@ -41,8 +41,10 @@ SIZE = 1024
 #: Requests in flight of the loop on aiobotocore; aiohaul and s5cmd have as many by themselves.
 WIDTH = 256
 KEY, SECRET, REGION = "testing", "testing-secret", "eu-west-1"
+#: Python keeps the byte code of the modules that it loads, as it has it of installed ones.
+_WITHOUT = ("AWS_", "PYTHONDONTWRITEBYTECODE")
 ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+    **{name: value for name, value in os.environ.items() if not name.startswith(_WITHOUT)},
     "AWS_ACCESS_KEY_ID": KEY,
     "AWS_SECRET_ACCESS_KEY": SECRET,
     "AWS_REGION": REGION,

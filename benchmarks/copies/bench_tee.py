@@ -5,7 +5,9 @@
 
 One object is read once through ``S3Handler.copy`` and written to three buckets of a server in
 another process, which makes it up and keeps nothing. First all three are as fast as they come;
-then a smaller object, and one of the three takes 1 MB a second. Each case runs in a process of
+then a smaller object, and one of the three takes 1 MB a second; then reading, and writing to each
+of the three, go at 20 MB a second: how much of that is used tells whether one waits for the other.
+Each case runs in a process of
 its own, whose resident memory is read every 100 ms. Prints one table, and draws ``tee.png``
 beside this file.
 """
@@ -28,8 +30,10 @@ from typing import Any
 MIB, GIB = 2**20, 2**30
 HERE = Path(__file__).parent
 TO = ("first", "second", "third")
-#: Bytes a second of the slow one.
-RATE = 1_000_000
+#: Bytes a second of the slow one, and of links that are all the same.
+SLOW, LINK = 1_000_000, 20_000_000
+#: Bytes of the object that goes over those.
+LINKED = 256 * MIB
 _EVERY = 0.1
 _STATUS = Path("/proc/self/status")
 
@@ -108,9 +112,9 @@ class Case:
         return next(at for at, each in self.read if each[index] >= self.size / MIB)
 
 
-def measure(name: str, size: int, slow: str) -> Case:
+def measure(name: str, size: int, rates: dict[str, int]) -> Case:
     """Run one case: a server, and a process that copies."""
-    server_command = [sys.executable, str(HERE / "server.py"), str(size), slow, str(RATE)]
+    server_command = [sys.executable, str(HERE / "server.py"), str(size), json.dumps(rates)]
     with subprocess.Popen(
         server_command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
@@ -173,7 +177,7 @@ def plot(cases: list[Case], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    figure, axes = plt.subplots(2, len(cases), figsize=(11, 6), layout="constrained", sharex="col")
+    figure, axes = plt.subplots(2, len(cases), figsize=(13, 6), layout="constrained", sharex="col")
     for column, case in enumerate(cases):
         upper, lower = axes[0][column], axes[1][column]
         upper.plot(*zip(*case.memory, strict=True), color="#2a6f97")
@@ -193,11 +197,14 @@ def main() -> None:
         return
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--size", type=float, default=2, help="GiB of the large object")
-    arguments.add_argument("--small", type=int, default=64, help="MiB beside a slow destination")
+    arguments.add_argument(
+        "--small", type=int, default=64, help="MiB beside a slow one: over 8, one part"
+    )
     chosen = arguments.parse_args()
     cases = [
-        measure("three fast ones", int(chosen.size * GIB), ""),
-        measure("third takes 1 MB/s", chosen.small * MIB, "third"),
+        measure("three fast ones", int(chosen.size * GIB), {}),
+        measure("third takes 1 MB/s", chosen.small * MIB, {"third": SLOW}),
+        measure("all links 20 MB/s", LINKED, dict.fromkeys(("source", *TO), LINK)),
     ]
     print(table(cases))
     for each in cases:

@@ -1,11 +1,12 @@
 """An S3 endpoint that keeps nothing and checks nothing, in a process of its own.
 
-    python server.py SIZE SLOW_BUCKET RATE
+    python server.py SIZE RATES
 
 Every object that is read has SIZE bytes, all of them zero, sent by sendfile(2). What is written is
-counted for each bucket and forgotten; of SLOW_BUCKET ("" is none) it reads RATE bytes a second. It
-prints the port that it listens on and, when its standard input ends, what it had read of each
-bucket by when (seconds on the clock that all processes share), as JSON.
+counted for each bucket and forgotten. RATES is a JSON object: bytes a second that go out of, or
+into, the buckets that are no faster. It prints the port that it listens on and, when its standard
+input ends, what it had read for each bucket by when (seconds on the clock that all processes
+share), as JSON.
 """
 
 # a script beside its benchmark, which reads what it prints
@@ -28,9 +29,9 @@ _ETAG = '"0123456789abcdef0123456789abcdef-1"'
 _TOLD = {"ETag": _ETAG, "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
 _CHECKSUM = re.compile(r"(?i)^x-amz-checksum-(crc32c?|crc64nvme): *(\S+)\r?$", re.MULTILINE)
 _BLOCK = 64 * 1024 * 1024
-#: Bytes read at once, of most buckets and of the slow one.
+#: Bytes read, or sent, at once: of most buckets, and of those that have a rate.
 _READ, _READ_SLOWLY = 256 * 1024, 16 * 1024
-#: Bytes that the system may hold for the slow bucket, for each connection.
+#: Bytes that the system may hold for a bucket that has a rate, for each connection.
 _HELD = 64 * 1024
 _EVERY = 0.1
 
@@ -54,8 +55,7 @@ class State:
     """What all connections share."""
 
     size: int
-    slow: str
-    rate: Rate
+    rates: dict[str, Rate]
     zeros: BinaryIO
     read: Counter[str] = field(default_factory=Counter)
     uploads: int = 0
@@ -72,6 +72,7 @@ class Connection(asyncio.BufferedProtocol):
         self._head = b""
         self._body_left = 0
         self._bucket = ""
+        self._rate: Rate | None = None
         self._answer: bytes | None = None
         self._sending: asyncio.Task[None] | None = None
 
@@ -86,8 +87,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         """Where the next bytes go, over those before."""
-        slow = self._body_left and self._bucket == self._state.slow
-        return self._view[: _READ_SLOWLY if slow else _READ]
+        slowly = self._body_left and self._rate is not None
+        return self._view[: _READ_SLOWLY if slowly else _READ]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what has come: a piece of a body, of a head, or the end of one and more."""
@@ -111,7 +112,8 @@ class Connection(asyncio.BufferedProtocol):
             parse_qs(urlsplit(target).query, keep_blank_values=True),
         )
         self._bucket = path.split("/")[1]
-        if self._bucket == self._state.slow and method == "PUT":
+        self._rate = self._state.rates.get(self._bucket)
+        if self._rate is not None and method == "PUT":
             found: socket.socket = self._transport.get_extra_info("socket")
             found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _HELD)
         if re.search(r"(?i)\r\nexpect: *100", head):
@@ -126,9 +128,9 @@ class Connection(asyncio.BufferedProtocol):
         """Forget ``size`` bytes of a body, and answer behind the last one."""
         self._body_left -= size
         self._state.read[self._bucket] += size
-        if size and self._bucket == self._state.slow:
+        if size and self._rate is not None:
             self._transport.pause_reading()
-            self._loop.call_later(self._state.rate.seconds_for(size), self._go_on)
+            self._loop.call_later(self._rate.seconds_for(size), self._go_on)
         elif not self._body_left:
             self._end()
 
@@ -171,9 +173,11 @@ class Connection(asyncio.BufferedProtocol):
         left = int(found[2]) - int(found[1]) + 1 if found else self._state.size
         self._transport.write(_head(206 if found else 200, left, **_TOLD))
         while left:
-            size = min(left, _BLOCK)
+            size = min(left, _BLOCK if self._rate is None else _READ_SLOWLY)
             await self._loop.sendfile(self._transport, self._state.zeros, 0, size)
             left -= size
+            if self._rate is not None:
+                await asyncio.sleep(self._rate.seconds_for(size))
 
 
 def _head(status: int, length: int, **headers: str) -> bytes:
@@ -191,7 +195,8 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     with os.fdopen(os.memfd_create("zeros"), "w+b") as zeros:
         zeros.truncate(_BLOCK)
-        state = State(int(sys.argv[1]), sys.argv[2], Rate(float(sys.argv[3])), zeros)
+        rates = {bucket: Rate(rate) for bucket, rate in json.loads(sys.argv[2]).items()}
+        state = State(int(sys.argv[1]), rates, zeros)
         server = await loop.create_server(lambda: Connection(state), "127.0.0.1", 0)
         print(server.sockets[0].getsockname()[1], flush=True)
         curve: list[tuple[float, dict[str, int]]] = []
