@@ -135,9 +135,9 @@ async def test_terminal_gets_a_table(moto_s3: Store, at: Any) -> None:
 async def test_nothing_seen_until_the_timeout_is_a_failure(moto_s3: Store, at: Any) -> None:
     at(moto_s3.url)
     bucket = await moto_s3.bucket()
-    done = await aiohaul("watch", f"s3://{bucket}/src", "--timeout", "1.5", "--json")
+    done = await aiohaul("watch", f"s3://{bucket}/src", "--timeout", "4", "--json")
     assert (done.code, done.out) == (1, "")
-    assert f"nothing was seen in s3://{bucket}/src in 1.5 s" in done.err
+    assert f"nothing was seen in s3://{bucket}/src in 4 s" in done.err
 
 
 async def test_what_is_there_already_can_be_left_out(
@@ -200,12 +200,39 @@ async def test_bucket_that_is_not_there(moto_s3: Store, at: Any) -> None:
     assert (done.code, "NoSuchBucket" in done.err) == (1, True)
 
 
-async def test_endpoint_that_does_not_answer_is_said_once_and_again_at_the_end(at: Any) -> None:
+async def test_endpoint_that_does_not_answer(at: Any) -> None:
     at("http://127.0.0.1:9")
-    done = await aiohaul("watch", "s3://b/src", "--interval", "0.1", "--timeout", "4")
+    done = await aiohaul("watch", "s3://b/src", "--timeout", "1")
+    assert (done.code, done.out) == (1, "")
+    assert "no look into s3://b/src ended in 1 s: check the endpoint" in done.err
+
+
+async def test_last_look_that_failed_is_told_at_the_end(
+    proxied: tuple[Gateway, Store], at: Any
+) -> None:
+    gateway, s3 = proxied
+    at(s3.url)
+    bucket = await s3.bucket()
+    gateway.rule("GET .*list-type=2", status=500)
+    process = await start("watch", f"s3://{bucket}/src", "--interval", "0.1", "--timeout", "12")
+    done = await ended(process)
     assert done.code == 1
-    assert done.err.count("cannot look into s3://b/src, and goes on trying") == 1
+    assert f"cannot look into s3://{bucket}/src, and goes on trying: " in done.err
     assert "aiohaul: failed: " in done.err
+    assert "InternalError" in done.err
+
+
+def test_failure_is_said_once_for_each_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    with Changes("s3://b/src", StringIO()) as shown:
+        for reason in ("throttled", "throttled", "no answer", "throttled"):
+            shown.hear(Watching("s3://b/src", math.inf, ValueError(reason)))
+        shown.hear(Watching("s3://b/src", math.inf))
+    assert shown.failure is None
+    assert capsys.readouterr().err.splitlines() == [
+        "watching s3://b/src",
+        "cannot look into s3://b/src, and goes on trying: throttled",
+        "cannot look into s3://b/src, and goes on trying: no answer",
+    ]
 
 
 @pytest.mark.parametrize(

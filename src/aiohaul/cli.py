@@ -201,6 +201,9 @@ def _watch(chosen: argparse.Namespace) -> int:
         return 0
     if shown.failure is not None:
         return _fail(f"failed: {shown.failure}", FAILED)
+    if not shown.looked and chosen.queue is None:  # with a queue, not every look is told of
+        problem = f"failed: no look into {where} ended in {chosen.timeout:g} s"
+        return _fail(f"{problem}: check the endpoint, or give it more time", FAILED)
     return _fail(f"nothing was seen in {where} in {chosen.timeout:g} s", FAILED)
 
 

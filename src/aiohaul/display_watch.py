@@ -31,12 +31,14 @@ class Changes:
     Attributes:
         kinds: how many changes of each kind were shown.
         failure: why the last look failed; None if it did not.
+        looked: whether a look has ended that was told of.
     """
 
     def __init__(self, where: str, stream: TextIO | None = None) -> None:
         self.where = where
         self.kinds: Counter[str] = Counter()
         self.failure: Exception | None = None
+        self.looked = False
         self._stream = stream if stream is not None else sys.stdout
         self._said: set[str] = set()
 
@@ -65,6 +67,7 @@ class Changes:
     def hear(self, event: Event) -> None:
         """Say once for each reason why a look failed: the watch goes on, and shows nothing."""
         if isinstance(event, Watching):
+            self.looked = True
             self.failure = event.failure
             if self.failure is not None:
                 self._say(f"cannot look into {self.where}, and goes on trying: {self.failure}")
