@@ -201,8 +201,10 @@ async def by_aiohaul(url: str, watches: int) -> Measured:
         tasks.append(asyncio.create_task(monitor.run()))
         steps = course.steps()
         # In a thread: asking the server must not stop the loop that is measured.
-        while (seconds := await asyncio.to_thread(next, steps, None)) is not None:
+        seconds = await asyncio.to_thread(next, steps, None)
+        while seconds is not None:
             await asyncio.sleep(seconds)
+            seconds = await asyncio.to_thread(next, steps, None)
         course.measured.stop = monitor.longest
         for task in tasks:
             task.cancel()
