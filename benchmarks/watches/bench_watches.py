@@ -45,14 +45,14 @@ REGION = "eu-west-1"
 HERE = Path(__file__).parent
 #: Seconds between two looks, and seconds that are measured.
 INTERVAL = 5.0
-SECONDS = 10.0
+SECONDS = 8.0
 #: Watches of one prefix; each sees the names that end in its own digit.
 SHARING = 10
 #: Objects that appear in each prefix, each second.
 RATE = 1.0
 #: Looks at the large prefix that are measured, after one that is not: as Python comes, and again
 #: after gc.freeze(), which spares what is loaded by then from every later garbage collection.
-LOOKS = 4
+LOOKS = 3
 
 Seen = Callable[[str], None]
 
