@@ -101,6 +101,31 @@ async def test_first_look_that_fails_half_way_reports_nothing_old_later(
     assert (await step).object.key == "src/new"
 
 
+async def test_watches_that_share_a_listing_draw_one_moment_for_the_next_look(
+    listed: FakeS3, watching: Session
+) -> None:
+    told = 0
+    all_told = asyncio.Event()
+
+    def tell(_: aiohaul.Event) -> None:
+        nonlocal told
+        told += 1
+        if told == 10:
+            all_told.set()
+
+    s3 = watching.s3()
+    watches = [s3.watch("b", "src", str(n), interval=3600, on_progress=tell) for n in range(10)]
+    steps = [asyncio.ensure_future(anext(watch)) for watch in watches]
+    async with asyncio.timeout(10):
+        await all_told.wait()
+    moments = {watch.due for watch in watches}
+    for step in steps:
+        step.cancel()
+    await asyncio.wait(steps)
+    assert len(listed.lists) == 1
+    assert len(moments) == 1
+
+
 async def test_step_that_is_cancelled_loses_nothing(listed: FakeS3, watching: Session) -> None:
     watch = watching.s3().watch("b", "src", **FAST)
     for n in range(3):

@@ -1,4 +1,4 @@
-"""The command line: ``aiohaul run``, ``clean``, ``validate`` and ``demo``.
+"""The command line: ``aiohaul run``, ``watch``, ``clean``, ``validate`` and ``demo``.
 
 Exit codes: 0 done, 1 failed, 2 a definition (or the command line) is wrong, 130 or 143 cancelled.
 """
@@ -8,23 +8,39 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import anyio
 
 from aiohaul.display import Bars, Display, Lines, best_display, closing_table
-from aiohaul.errors import DefinitionError, HaulError, LocalFileError, TransferError
+from aiohaul.display_watch import Changes, changes_shown
+from aiohaul.errors import (
+    DefinitionError,
+    HaulError,
+    LocalFileError,
+    PlanError,
+    TransferError,
+)
 from aiohaul.report import Report
+from aiohaul.s3.objects import uri
+from aiohaul.s3.plan import checked_directory
+from aiohaul.session import Session
 from aiohaul.tasks.run import clean, run, validate
 
 FAILED = 1
 WRONG = 2
 INTERRUPTED = 130
 TERMINATED = 143
+
+T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--quiet", action="store_true", help="show errors only")
     command.set_defaults(command=_run)
 
+    _add_watch(commands.add_parser("watch", help="show what appears and changes in S3"))
+
     command = commands.add_parser(
         "clean", help="abort the uploads that interrupted runs of a transfer left"
     )
@@ -79,11 +97,65 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_watch(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "place",
+        type=_place,
+        metavar="s3://bucket/directory",
+        help="what is directly in there; without a directory, the whole bucket, at all depths",
+    )
+    command.add_argument(
+        "--regex", type=_regex, default="", help="matched from the start of an object's name"
+    )
+    command.add_argument("--new", action="store_true", help="leave out what is there already")
+    command.add_argument(
+        "--interval", type=_seconds, default=10.0, help="seconds between two looks (10)"
+    )
+    command.add_argument(
+        "--queue", metavar="URL", help="an SQS queue that gets the bucket's notifications"
+    )
+    command.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=math.inf,
+        help="end after so many seconds: with 0 if anything was seen, else 1",
+    )
+    command.add_argument("--json", action="store_true", help="a line of JSON for each change")
+    command.set_defaults(command=_watch)
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not number > 0:  # nor is NaN
+        raise argparse.ArgumentTypeError("must be more than 0 seconds")
+    return number
+
+
+def _regex(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regex: {error}") from error
+
+
+def _place(text: str) -> tuple[str, str]:
+    """Bucket and directory of a URI, which may end in "/" as everybody writes it."""
+    parts = re.fullmatch(r"s3://([^/\s]+)(?:/(.*))?", text, re.DOTALL)
+    if parts is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not s3://bucket/directory")
+    directory = (parts[2] or "").removesuffix("/")
+    try:
+        checked_directory(directory)
+    except PlanError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+    return parts[1], directory
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -113,6 +185,45 @@ def _run(chosen: argparse.Namespace) -> int:
         sys.stdout.write(f"{closing_table(report)}\n")
     _write_report(chosen.report, report.as_dict())
     return 0
+
+
+def _watch(chosen: argparse.Namespace) -> int:
+    where = uri(*chosen.place)
+    shown = changes_shown(where, as_json=chosen.json)
+    try:
+        with shown:
+            asyncio.run(_cancelled_by_sigterm(_watched(chosen, shown)))
+    except BrokenPipeError:
+        # Whoever read the changes has seen enough. What Python has not written yet goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if shown.kinds:
+        return 0
+    if shown.failure is not None:
+        return _fail(f"failed: {shown.failure}", FAILED)
+    if not shown.looked and chosen.queue is None:  # with a queue, not every look is told of
+        problem = f"failed: no look into {where} ended in {chosen.timeout:g} s"
+        return _fail(f"{problem}: check the endpoint, or give it more time", FAILED)
+    return _fail(f"nothing was seen in {where} in {chosen.timeout:g} s", FAILED)
+
+
+async def _watched(chosen: argparse.Namespace, shown: Changes) -> None:
+    """Show what happens until the time is up."""
+    bucket, directory = chosen.place
+    async with Session() as session:
+        watch = session.s3().watch(
+            bucket,
+            directory,
+            chosen.regex,
+            interval=chosen.interval,
+            existing=not chosen.new,
+            queue=chosen.queue,
+            on_progress=shown.hear,
+        )
+        async with watch:
+            with anyio.move_on_after(chosen.timeout):
+                async for change in watch:
+                    shown(change)
 
 
 def _clean(chosen: argparse.Namespace) -> int:
@@ -165,7 +276,7 @@ def _shown(display: Display | None, task: Coroutine[Any, Any, Report]) -> Report
         return asyncio.run(_cancelled_by_sigterm(task))
 
 
-async def _cancelled_by_sigterm(task: Coroutine[Any, Any, Report]) -> Report:
+async def _cancelled_by_sigterm(task: Coroutine[Any, Any, T]) -> T:
     """Let SIGTERM cancel as Ctrl-C does, so that everything is tidied up."""
     current = asyncio.current_task()
     if current is not None:

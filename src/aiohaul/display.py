@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from types import TracebackType
@@ -65,7 +66,10 @@ class Lines:
         match event:
             case Watching(where, seconds_left, None) if not self._waited:
                 self._waited = True
-                self._line(f"watching {where} for at most {seconds_left:.0f} s more")
+                limit = (
+                    "" if math.isinf(seconds_left) else f" for at most {seconds_left:.0f} s more"
+                )
+                self._line(f"watching {where}{limit}")
             case Watching(where, seconds_left, failure) if failure is not None:
                 self._once(f"cannot look into {where}, and goes on trying: {failure}")
             case Found(objects, size, destinations):

@@ -86,7 +86,7 @@ class Viewer(Place):
         """The look has failed."""
         raise NotImplementedError
 
-    def looked(self, start: float) -> None:
+    def looked(self, start: float, spread: float) -> None:
         """Settle when the next look is due.
 
         The first one comes at a random moment of the interval, and the others an interval apart:
@@ -94,13 +94,15 @@ class Viewer(Place):
 
         Args:
             start: when this one was due, by the loop's clock.
+            spread: the random moment, as a share of the interval. It is one for all who look
+                together: the least of many would nearly always be an early one.
         """
         now = anyio.current_time()
         self._looks += 1
         self._failures = 0
         gap = self.interval
         if self._looks == 1:
-            gap *= random.uniform(0.1, 1)  # noqa: S311  # no secret
+            gap *= spread
         # A look that took longer than the interval is followed by the next one at once.
         self.due = now if self._hurried else max(start + gap, now)
 
@@ -260,8 +262,9 @@ class _Listing:
         except HaulError as error:
             self._fail(seeing, error)
         else:
+            spread = random.uniform(0.1, 1)  # noqa: S311  # no secret
             for viewer in self._still(seeing):
-                viewer.looked(due)
+                viewer.looked(due, spread)
                 viewer.end()
 
     def _fail(self, seeing: Sequence[Viewer], error: HaulError) -> None:
