@@ -165,9 +165,8 @@ async def test_exception_in_on_progress_ends_the_run_and_tidies_up(
         if isinstance(event, aiohaul.Copied):
             raise KeyError("the application's own fault")
 
-    with pytest.raises(ExceptionGroup) as raised:
+    with pytest.raises(KeyError, match="the application's own fault"):
         await run(transfer(local(tmp_path, fileRegex=".*"), to(s3, out)), on_progress=fail)
-    assert raised.group_contains(KeyError)
     assert await s3.uploads(out) == []
     await gateway.idle()
 
