@@ -127,7 +127,7 @@ class Journal:
             await self._tasks.__aexit__(None, None, None)
         finally:
             try:
-                await to_its_end(self._last_flush, _LAST_WRITES, _ignore)
+                await to_its_end(self.try_flush, _LAST_WRITES, _ignore)
             finally:
                 self._close()
 
@@ -164,7 +164,8 @@ class Journal:
         self._pending.append((statement, values))
         self._wanted.set()
 
-    async def _last_flush(self) -> None:
+    async def try_flush(self) -> None:
+        """Write what is to be written; where that fails, what was copied is copied all the same."""
         try:
             await self.flush()
         except JournalError as error:
@@ -173,11 +174,7 @@ class Journal:
     async def _write_on(self) -> None:
         while True:
             await self._wanted.wait()
-            try:
-                await self.flush()
-            except JournalError as error:
-                # What was copied is copied; at worst an interrupted run does it again.
-                _log.error("%s", error)
+            await self.try_flush()
 
     async def flush(self) -> None:
         """Write what is to be written, all of it in one transaction."""
@@ -315,6 +312,10 @@ class Entry:
             "INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?, ?)",
             (*self._key, number, part.etag, part.size, crc),
         )
+
+    async def settled(self) -> None:
+        """Wait until everything that was noted is written."""
+        await self._journal.try_flush()
 
     def copied(self, written: str) -> None:
         """Note that the copy is there, whole and verified."""

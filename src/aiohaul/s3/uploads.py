@@ -187,6 +187,8 @@ class Upload:
             ServiceError: or one of its kinds.
         """
         target = self._target
+        if target.entry is not None:  # its parts are not to be sent again, whatever comes now
+            await target.entry.settled()
         held: dict[str, Any] = {}
         if checksum is not None:
             held = {
