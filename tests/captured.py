@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 
-from aiohaul.aws import routes
+from aiohaul.aws.direct import routes
 from servers import KEY, REGION, SECRET
 
 

@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 
 from aiohttp import web
 
-from aiohaul.s3.checksums import Algorithm, algorithms, combined_crc32
+from aiohaul.s3.streaming.checksums import Algorithm, algorithms, combined_crc32
 
 _BLOCK = bytes(range(251)) * 4177  # a prime number of values: every offset looks different
 

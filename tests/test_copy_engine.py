@@ -17,8 +17,8 @@ import pytest
 
 import aiohaul
 from aiohaul import Destination, LocalDestination, S3Object, Settings, Stream
-from aiohaul.s3 import checksums
-from aiohaul.s3.parts import LIMITS, PART_SIZE, Limits
+from aiohaul.s3.streaming import checksums
+from aiohaul.s3.streaming.parts import LIMITS, PART_SIZE, Limits
 from fake_s3 import FakeS3, Written, content, fake_s3
 from gateway import Gateway
 from servers import KEY, REGION, SECRET
@@ -355,8 +355,8 @@ async def test_copy_in_parts_carries_what_one_copy_carries(
 
 async def test_move_of_what_is_too_large_for_one_copy(proxied: Proxied) -> None:
     from aiohaul.aws.clients import Clients  # noqa: PLC0415
-    from aiohaul.s3.actions import act_on_objects  # noqa: PLC0415
-    from aiohaul.s3.plan import Action  # noqa: PLC0415
+    from aiohaul.s3.copying.actions import act_on_objects  # noqa: PLC0415
+    from aiohaul.s3.copying.plan import Action  # noqa: PLC0415
 
     _, s3 = proxied
     inbox = await s3.bucket()

@@ -12,8 +12,8 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 import aiohaul
-from aiohaul.s3 import plan
-from aiohaul.s3.plan import Action, Destination, LocalDestination, Rename
+from aiohaul.s3.copying import plan
+from aiohaul.s3.copying.plan import Action, Destination, LocalDestination, Rename
 from aiohaul.s3.selection import Conditions, list_prefix, literal_start, matching
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

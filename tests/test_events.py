@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiohaul.s3.events import Notice, is_later, notices
+from aiohaul.s3.watching.events import Notice, is_later, notices
 from fake_sqs import TEST_EVENT, direct, through_eventbridge, through_sns
 
 KEY = "in/red flower+ü%.jpg"

@@ -15,11 +15,11 @@ import pytest
 
 import aiohaul
 from aiohaul import Destination
-from aiohaul.s3.actions import act_on_objects
-from aiohaul.s3.journal import Journal, SentPart
-from aiohaul.s3.parts import PART_SIZE, Limits
-from aiohaul.s3.plan import Action
-from aiohaul.s3.uploads import Upload
+from aiohaul.s3.copying.actions import act_on_objects
+from aiohaul.s3.copying.plan import Action
+from aiohaul.s3.resuming.journal import Journal, SentPart
+from aiohaul.s3.streaming.parts import PART_SIZE, Limits
+from aiohaul.s3.streaming.uploads import Upload
 from fake_s3 import content
 from gateway import Gateway, Rule
 from store import Store

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import aiohaul
-from aiohaul.s3.actions import act_on_files
+from aiohaul.s3.copying.actions import act_on_files
+from aiohaul.s3.copying.plan import Action
 from aiohaul.s3.local import PartialFile, list_files, move_file
-from aiohaul.s3.plan import Action
 from gateway import Gateway
 from store import Store
 from test_transfer import local, run, source, to, transfer

@@ -12,7 +12,7 @@ import pytest
 
 import aiohaul
 from aiohaul import Session
-from aiohaul.s3.tail import Tail
+from aiohaul.s3.watching.tail import Tail
 from fake_logs import FakeLogs
 from gateway import Gateway
 from servers import KEY, REGION, SECRET

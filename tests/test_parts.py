@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiohaul.aws.pace import Pace
-from aiohaul.s3 import checksums, parts
-from aiohaul.s3.checksums import algorithms, combined_crc32, told
+from aiohaul.s3.streaming import checksums, parts
+from aiohaul.s3.streaming.checksums import algorithms, combined_crc32, told
 
 MIB = parts.MIB
 

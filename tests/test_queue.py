@@ -10,7 +10,7 @@ import pytest
 
 import aiohaul
 from aiohaul import Session, Watching
-from aiohaul.s3.queues import queue_settings
+from aiohaul.s3.watching.queues import queue_settings
 from aiohaul.settings import Settings
 from fake_listings import FakeS3
 from fake_sqs import TEST_EVENT, FakeSqs, direct, through_eventbridge, through_sns

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import aiohaul
 from aiohaul import S3Object, Session, Watching
-from aiohaul.s3 import changes
-from aiohaul.s3.changes import Seen, packed, restored
+from aiohaul.s3.watching import changes
+from aiohaul.s3.watching.changes import Seen, packed, restored
 from fake_listings import FakeS3
 
 FAST: dict[str, Any] = {"interval": 0.05}
@@ -239,7 +239,7 @@ async def test_cursor_that_cannot_be_used_is_refused(
 async def test_look_that_shows_too_much_goes_on_later(
     listed: FakeS3, watching: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiohaul.s3.watch._MOST_PENDING", 10)
+    monkeypatch.setattr("aiohaul.s3.watching.watch._MOST_PENDING", 10)
     listed.page = 7
     for n in range(40):
         listed.put("b", f"src/{n:02}")

@@ -31,8 +31,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from multidict import CIMultiDictProxy
 
 import aiohaul
-from aiohaul.aws import checksums
-from aiohaul.aws.exchange import exchange
+from aiohaul.aws.direct import checksums
+from aiohaul.aws.direct.exchange import exchange
 from aiohaul.aws.service import Service
 from aiohaul.aws.transport import Transport
 from fake_http import FakeServer, Request

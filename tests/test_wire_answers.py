@@ -16,9 +16,9 @@ from botocore.utils import parse_timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiohaul.aws import answers, listing
-from aiohaul.aws.exchange import Reply
-from aiohaul.aws.failures import Failed
+from aiohaul.aws.direct import answers, listing
+from aiohaul.aws.direct.exchange import Reply
+from aiohaul.aws.direct.failures import Failed
 from captured import Catcher
 
 MANY = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))

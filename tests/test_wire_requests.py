@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from aiohaul.aws import building, routes
-from aiohaul.aws.checksums import checksum, known
-from aiohaul.aws.signing import UNSIGNED_PAYLOAD, Keys, canonical_query, scope_of
-from aiohaul.aws.wire import Wire
+from aiohaul.aws.direct import building, routes
+from aiohaul.aws.direct.checksums import checksum, known
+from aiohaul.aws.direct.signing import UNSIGNED_PAYLOAD, Keys, canonical_query, scope_of
+from aiohaul.aws.direct.wire import Wire
 from captured import Catcher
 from servers import KEY, SECRET
 

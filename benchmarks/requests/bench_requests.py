@@ -33,7 +33,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
 import aiohaul
-from aiohaul.aws.signing import Keys, Scope, Signer, timestamp_now
+from aiohaul.aws.direct.signing import Keys, Scope, Signer, timestamp_now
 
 KEYS: dict[str, Any] = {"access_key_id": "testing", "secret_access_key": "testing-secret"}
 REGION = "eu-west-1"

@@ -71,14 +71,14 @@ from aiohaul.report import (
     TouchReport,
     TransferReport,
 )
-from aiohaul.s3.changes import Change
+from aiohaul.s3.copying.plan import Action, Destination, LocalDestination, Rename
 from aiohaul.s3.handler import S3Handler
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
-from aiohaul.s3.plan import Action, Destination, LocalDestination, Rename
 from aiohaul.s3.selection import Conditions
-from aiohaul.s3.stream import Stream
-from aiohaul.s3.watch import Watch
+from aiohaul.s3.streaming.stream import Stream
+from aiohaul.s3.watching.changes import Change
+from aiohaul.s3.watching.watch import Watch
 from aiohaul.session import Session
 from aiohaul.settings import Settings
 from aiohaul.tasks.run import clean, run, validate

@@ -30,8 +30,8 @@ from aiohaul.errors import (
     TransferError,
 )
 from aiohaul.report import Report
+from aiohaul.s3.copying.plan import checked_directory
 from aiohaul.s3.objects import uri
-from aiohaul.s3.plan import checked_directory
 from aiohaul.session import Session
 from aiohaul.tasks.run import clean, run, validate
 

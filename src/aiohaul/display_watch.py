@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from aiohaul.display import bytes_for_people
 from aiohaul.progress import Event, Watching
-from aiohaul.s3.changes import Change
+from aiohaul.s3.watching.changes import Change
 
 if TYPE_CHECKING:
     from rich.table import Table

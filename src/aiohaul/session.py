@@ -17,8 +17,8 @@ from aiohaul.parameters.secrets_manager import SecretsHandler
 from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.parameters.ssm import SSMHandler
 from aiohaul.s3.handler import S3Handler
-from aiohaul.s3.polling import Polling
-from aiohaul.s3.queues import Queues
+from aiohaul.s3.watching.polling import Polling
+from aiohaul.s3.watching.queues import Queues
 from aiohaul.settings import Settings
 
 MAX_REQUESTS = 256

@@ -15,8 +15,8 @@ import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
-from aiohaul.aws.answers import timestamp
 from aiohaul.aws.credentials import use_credentials
+from aiohaul.aws.direct.answers import timestamp
 from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
 from aiohaul.aws.service import Service

@@ -13,10 +13,10 @@ import anyio
 
 from aiohaul.aws.connecting import Note, noting
 from aiohaul.aws.credentials import is_aws
+from aiohaul.aws.direct.wire import Wire
 from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
 from aiohaul.aws.retry import ATTEMPTS, pause_before
-from aiohaul.aws.wire import Wire
 from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
 
 T = TypeVar("T")

@@ -12,12 +12,9 @@ from aiohaul.errors import TransferError
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.report import ActionReport, DestinationReport, TransferReport, summary
 from aiohaul.s3 import objects as verbs
-from aiohaul.s3.actions import act_on_objects, objects_left
-from aiohaul.s3.fanout import Fanout
-from aiohaul.s3.journal import Journal, Opened
-from aiohaul.s3.objects import S3Object
-from aiohaul.s3.parts import LIMITS, Limits
-from aiohaul.s3.plan import (
+from aiohaul.s3.copying.actions import act_on_objects, objects_left
+from aiohaul.s3.copying.fanout import Fanout
+from aiohaul.s3.copying.plan import (
     Action,
     AnyDestination,
     Destination,
@@ -25,8 +22,11 @@ from aiohaul.s3.plan import (
     checked_directory,
     identity,
 )
+from aiohaul.s3.objects import S3Object
+from aiohaul.s3.resuming.journal import Journal, Opened
 from aiohaul.s3.selection import Conditions, list_prefix, matching
-from aiohaul.s3.watches import ANY_NAME, Watches
+from aiohaul.s3.streaming.parts import LIMITS, Limits
+from aiohaul.s3.watching.watches import ANY_NAME, Watches
 
 #: S3Handler has a method of the name "list".
 Objects = list[S3Object]

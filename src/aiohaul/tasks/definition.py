@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohaul.errors import DefinitionError, UnsupportedError
-from aiohaul.s3.plan import Action, AnyDestination, Destination, LocalDestination, Rename
+from aiohaul.s3.copying.plan import Action, AnyDestination, Destination, LocalDestination, Rename
 from aiohaul.s3.selection import Conditions
 from aiohaul.settings import Settings
 from aiohaul.tasks import schema

@@ -11,12 +11,12 @@ from typing import Any
 
 from aiohaul.progress import OnProgress
 from aiohaul.report import TransferReport
-from aiohaul.s3.actions import act_on_files, files_left
+from aiohaul.s3.copying.actions import act_on_files, files_left
+from aiohaul.s3.copying.plan import Listed
 from aiohaul.s3.handler import S3Handler
-from aiohaul.s3.journal import Journal
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
-from aiohaul.s3.plan import Listed
+from aiohaul.s3.resuming.journal import Journal
 from aiohaul.tasks.definition import TransferSource
 
 #: What of a protocol says who asks, not what for; and is nothing to write down.

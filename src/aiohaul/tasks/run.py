@@ -10,8 +10,8 @@ from typing import Any
 from aiohaul.errors import DefinitionError
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.report import Report
-from aiohaul.s3.journal import Journal, Place
 from aiohaul.s3.objects import uri
+from aiohaul.s3.resuming.journal import Journal, Place
 from aiohaul.session import Session
 from aiohaul.tasks.definition import Transfer, parse
 from aiohaul.tasks.execution import run_execution

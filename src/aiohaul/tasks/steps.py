@@ -13,11 +13,11 @@ from aiohaul.aws.errors import as_botocore
 from aiohaul.errors import DefinitionError, HaulError, ServiceError, TaskError
 from aiohaul.progress import Acted, Copied, Event, Failed, Flagged, OnProgress
 from aiohaul.report import FargateReport, InvocationReport, TouchReport
+from aiohaul.s3.copying.plan import Action, AnyDestination, Destination, LocalDestination, Source
 from aiohaul.s3.local import list_files, look_at
 from aiohaul.s3.objects import S3Object, uri
-from aiohaul.s3.plan import Action, AnyDestination, Destination, LocalDestination, Source
-from aiohaul.s3.tail import Tail
-from aiohaul.s3.watches import ANY_NAME
+from aiohaul.s3.watching.tail import Tail
+from aiohaul.s3.watching.watches import ANY_NAME
 from aiohaul.session import Session
 from aiohaul.settings import Settings
 from aiohaul.tasks.definition import (

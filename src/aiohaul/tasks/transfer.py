@@ -13,12 +13,12 @@ from aiohaul.errors import NothingFoundError, TransferError
 from aiohaul.looking import look_until_found
 from aiohaul.progress import OnProgress
 from aiohaul.report import TransferReport, summary
-from aiohaul.s3.actions import act_on_files
+from aiohaul.s3.copying.actions import act_on_files
+from aiohaul.s3.copying.plan import Listed
 from aiohaul.s3.handler import S3Handler
-from aiohaul.s3.journal import Journal
 from aiohaul.s3.local import LocalFile, list_files
 from aiohaul.s3.objects import S3Object, uri
-from aiohaul.s3.plan import Listed
+from aiohaul.s3.resuming.journal import Journal
 from aiohaul.s3.selection import Conditions
 from aiohaul.session import Session
 from aiohaul.tasks.definition import Transfer, TransferSource, Watch

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from aiohaul.aws.building import Operation, Unsigned
-from aiohaul.aws.signing import UNSIGNED_PAYLOAD, Keys, Signer, scope_of
+from aiohaul.aws.direct.building import Operation, Unsigned
+from aiohaul.aws.direct.signing import UNSIGNED_PAYLOAD, Keys, Signer, scope_of
 
 #: The payload's hash where botocore lets the body be followed by its checksum.
 _TRAILED_PAYLOAD = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"

@@ -17,11 +17,11 @@ from aiohaul.aws.service import Service
 from aiohaul.concurrency import first_of
 from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError
 from aiohaul.progress import OnProgress, Watching, ignore
-from aiohaul.s3.changes import Change, Seen, cursor, digest, packed, restored
 from aiohaul.s3.objects import S3Object, head_object, uri
-from aiohaul.s3.polling import Polling, Viewer
-from aiohaul.s3.queues import Listener, Queue
 from aiohaul.s3.selection import matching
+from aiohaul.s3.watching.changes import Change, Seen, cursor, digest, packed, restored
+from aiohaul.s3.watching.polling import Polling, Viewer
+from aiohaul.s3.watching.queues import Listener, Queue
 
 #: Changes that are kept for whoever iterates; a look that shows more is broken off.
 _MOST_PENDING = 20_000

@@ -19,8 +19,8 @@ from aiohaul.aws.retry import pause_before
 from aiohaul.aws.service import Service
 from aiohaul.concurrency import Place, Rota
 from aiohaul.errors import HaulError, ServiceError, SettingsError
-from aiohaul.s3.events import Notice, is_later, notices
 from aiohaul.s3.objects import batches
+from aiohaul.s3.watching.events import Notice, is_later, notices
 from aiohaul.settings import Settings
 
 #: Messages that one ReceiveMessage gives and one DeleteMessageBatch takes.

@@ -9,7 +9,7 @@ from typing import TypeVar
 import anyio
 from anyio import to_thread
 
-from aiohaul.s3.checksums import Algorithm
+from aiohaul.s3.streaming.checksums import Algorithm
 
 T = TypeVar("T")
 

@@ -18,15 +18,15 @@ from aiohaul.errors import (
     ServiceError,
     VerificationError,
 )
-from aiohaul.s3 import parts
-from aiohaul.s3.checksums import told
-from aiohaul.s3.cleanup import discarded
-from aiohaul.s3.journal import SentPart
+from aiohaul.s3.copying.cleanup import discarded
+from aiohaul.s3.copying.target import Target
 from aiohaul.s3.objects import S3Object, find_object, quoted, unquoted, verify_size
-from aiohaul.s3.parts import LIMITS, Limits
-from aiohaul.s3.readers import DESCRIPTION, traits
-from aiohaul.s3.target import Target
-from aiohaul.s3.uploads import Upload
+from aiohaul.s3.resuming.journal import SentPart
+from aiohaul.s3.streaming import parts
+from aiohaul.s3.streaming.checksums import told
+from aiohaul.s3.streaming.parts import LIMITS, Limits
+from aiohaul.s3.streaming.readers import DESCRIPTION, traits
+from aiohaul.s3.streaming.uploads import Upload
 
 _log = logging.getLogger(__name__)
 

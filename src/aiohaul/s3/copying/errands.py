@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from aiohaul.concurrency import Budget
-from aiohaul.s3.course import Course
+from aiohaul.s3.copying.course import Course
+from aiohaul.s3.copying.plan import Source
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
-from aiohaul.s3.parts import PART_SIZE
-from aiohaul.s3.plan import Source
+from aiohaul.s3.streaming.parts import PART_SIZE
 
 #: The share of the memory that small objects keep where there are large ones as well.
 _SMALL_SHARE = 4

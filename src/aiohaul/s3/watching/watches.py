@@ -12,12 +12,12 @@ from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.s3.objects import S3Object
-from aiohaul.s3.polling import Polling
-from aiohaul.s3.queues import Queue, Queues, queue_settings
 from aiohaul.s3.selection import Conditions
-from aiohaul.s3.tail import Tail
-from aiohaul.s3.waiting import Wait
-from aiohaul.s3.watch import Watch
+from aiohaul.s3.watching.polling import Polling
+from aiohaul.s3.watching.queues import Queue, Queues, queue_settings
+from aiohaul.s3.watching.tail import Tail
+from aiohaul.s3.watching.waiting import Wait
+from aiohaul.s3.watching.watch import Watch
 from aiohaul.settings import Settings
 
 ANY_NAME = re.compile("")

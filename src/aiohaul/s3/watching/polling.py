@@ -16,8 +16,8 @@ from aiohaul.aws.retry import pause_before
 from aiohaul.aws.service import Service
 from aiohaul.concurrency import Place, Rota
 from aiohaul.errors import AccessDeniedError, HaulError, ServiceError
+from aiohaul.s3.copying.plan import checked_directory
 from aiohaul.s3.objects import S3Object, list_pages
-from aiohaul.s3.plan import checked_directory
 from aiohaul.s3.selection import list_prefix
 
 #: Objects that a viewer is shown in one go, and seconds after which the loop gets a turn.

@@ -13,20 +13,21 @@ from aiohaul.concurrency import Budget, work
 from aiohaul.errors import HaulError, LocalFileExistsError, ObjectExistsError
 from aiohaul.progress import Copied, Event, Failed, Flagged, Found, OnProgress
 from aiohaul.report import DestinationReport, Failure
-from aiohaul.s3 import plan, tee
-from aiohaul.s3.course import Course, may_pass
-from aiohaul.s3.errands import Errand, budgets, is_large, is_small, through_here
-from aiohaul.s3.gate import Gate
-from aiohaul.s3.journal import Entry, Journal, Opened, Place
+from aiohaul.s3.copying import plan
+from aiohaul.s3.copying.course import Course, may_pass
+from aiohaul.s3.copying.errands import Errand, budgets, is_large, is_small, through_here
+from aiohaul.s3.copying.gate import Gate
+from aiohaul.s3.copying.plan import AnyDestination, LocalDestination, Source
+from aiohaul.s3.copying.reread import check_same
+from aiohaul.s3.copying.server_side import PartsNotCopiedError, copy_server_side
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
-from aiohaul.s3.parts import LIMITS, Limits
-from aiohaul.s3.plan import AnyDestination, LocalDestination, Source
-from aiohaul.s3.readers import FileReader, ObjectReader, Reader, StreamReader
-from aiohaul.s3.reread import check_same
-from aiohaul.s3.resume import Resumed
-from aiohaul.s3.server_side import PartsNotCopiedError, copy_server_side
-from aiohaul.s3.stream import Stream
+from aiohaul.s3.resuming.journal import Entry, Journal, Opened, Place
+from aiohaul.s3.resuming.resume import Resumed
+from aiohaul.s3.streaming import tee
+from aiohaul.s3.streaming.parts import LIMITS, Limits
+from aiohaul.s3.streaming.readers import FileReader, ObjectReader, Reader, StreamReader
+from aiohaul.s3.streaming.stream import Stream
 from aiohaul.settings import Settings
 
 #: How often a source is brought to a destination that fails for a passing reason, beside the

@@ -15,13 +15,13 @@ from aiohaul.concurrency import work
 from aiohaul.errors import HaulError, PreconditionFailedError
 from aiohaul.progress import Acted, Failed, OnProgress
 from aiohaul.report import ActionReport, Failure
-from aiohaul.s3.journal import Entry, Journal
+from aiohaul.s3.copying.plan import Action, check, version
+from aiohaul.s3.copying.server_side import copy_server_side
+from aiohaul.s3.copying.target import Target
 from aiohaul.s3.local import LocalFile, check_directory, delete_file, find_file, move_file
 from aiohaul.s3.objects import S3Object, delete_objects, list_objects
-from aiohaul.s3.parts import LIMITS, Limits
-from aiohaul.s3.plan import Action, check, version
-from aiohaul.s3.server_side import copy_server_side
-from aiohaul.s3.target import Target
+from aiohaul.s3.resuming.journal import Entry, Journal
+from aiohaul.s3.streaming.parts import LIMITS, Limits
 
 Guard = Literal["server", "listing"]
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
-from aiohaul.aws.answers import Answer, Child, Structure, read_body, timestamp
+from aiohaul.aws.direct.answers import Answer, Child, Structure, read_body, timestamp
 
 #: Entries that are read at a stretch: under 1 ms.
 _ENTRIES = 200

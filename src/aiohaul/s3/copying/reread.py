@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 
 from aiohaul.errors import PlanError, VerificationError
-from aiohaul.s3.course import Course
+from aiohaul.s3.copying.course import Course
+from aiohaul.s3.copying.plan import LocalDestination, Source
 from aiohaul.s3.local import look_at
 from aiohaul.s3.objects import head_object
-from aiohaul.s3.plan import LocalDestination, Source
-from aiohaul.s3.readers import FileReader, ObjectReader, Reader
+from aiohaul.s3.streaming.readers import FileReader, ObjectReader, Reader
 
 
 async def check_same(reader: Reader, course: Course, source: Source) -> None:

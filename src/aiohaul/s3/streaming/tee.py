@@ -11,11 +11,11 @@ from anyio.abc import TaskGroup
 
 from aiohaul.concurrency import Budget
 from aiohaul.errors import HaulError, VerificationError
-from aiohaul.s3.cleanup import discard_all
-from aiohaul.s3.parts import Part
-from aiohaul.s3.piece import InOrder, Piece
-from aiohaul.s3.readers import Reader, Traits
-from aiohaul.s3.writers import Writer
+from aiohaul.s3.copying.cleanup import discard_all
+from aiohaul.s3.streaming.parts import Part
+from aiohaul.s3.streaming.piece import InOrder, Piece
+from aiohaul.s3.streaming.readers import Reader, Traits
+from aiohaul.s3.streaming.writers import Writer
 
 #: Bytes that a piece takes beside its data: tasks, buffers, the request.
 _OVERHEAD = 16 * 1024

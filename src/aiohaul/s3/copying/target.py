@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from aiohaul.aws.service import Service
 from aiohaul.errors import ObjectExistsError
-from aiohaul.s3.gate import Gate
-from aiohaul.s3.journal import Entry
+from aiohaul.s3.copying.gate import Gate
 from aiohaul.s3.objects import acl, find_object, uri
+from aiohaul.s3.resuming.journal import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.errors import HaulError, StreamError, VerificationError
-from aiohaul.s3 import parts
-from aiohaul.s3.checksums import Checksum, told
 from aiohaul.s3.local import LocalFile, read_part
 from aiohaul.s3.objects import S3Object, is_md5, quoted, unquoted
-from aiohaul.s3.parts import Layout, Part
-from aiohaul.s3.stream import Stream
+from aiohaul.s3.streaming import parts
+from aiohaul.s3.streaming.checksums import Checksum, told
+from aiohaul.s3.streaming.parts import Layout, Part
+from aiohaul.s3.streaming.stream import Stream
 
 #: What of an object's description travels with its bytes.
 DESCRIPTION = (

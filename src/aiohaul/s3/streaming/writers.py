@@ -9,16 +9,16 @@ from typing import Any, Protocol
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.errors import PreconditionFailedError, VerificationError
-from aiohaul.s3 import checksums
-from aiohaul.s3.checksums import Algorithm
-from aiohaul.s3.journal import Entry, SentPart
+from aiohaul.s3.copying.target import Target
 from aiohaul.s3.local import PartialFile
 from aiohaul.s3.objects import find_object, unquoted, verify_size
-from aiohaul.s3.parts import Layout
-from aiohaul.s3.piece import Piece
-from aiohaul.s3.readers import Traits
-from aiohaul.s3.target import Target
-from aiohaul.s3.uploads import Upload
+from aiohaul.s3.resuming.journal import Entry, SentPart
+from aiohaul.s3.streaming import checksums
+from aiohaul.s3.streaming.checksums import Algorithm
+from aiohaul.s3.streaming.parts import Layout
+from aiohaul.s3.streaming.piece import Piece
+from aiohaul.s3.streaming.readers import Traits
+from aiohaul.s3.streaming.uploads import Upload
 
 _S3_OWN = "AES256"
 

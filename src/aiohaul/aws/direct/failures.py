@@ -7,7 +7,7 @@ from typing import Any
 from botocore.awsrequest import HeadersDict
 from botocore.parsers import create_parser
 
-from aiohaul.aws.exchange import Reply
+from aiohaul.aws.direct.exchange import Reply
 
 _MOVED = frozenset({301, 302, 307})
 _MOVED_CODES = frozenset({"PermanentRedirect", "IllegalLocationConstraintException"})

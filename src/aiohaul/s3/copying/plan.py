@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from aiohaul.errors import CollisionError, PlanError
-from aiohaul.s3.journal import Place
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object, uri
-from aiohaul.s3.stream import Stream
+from aiohaul.s3.resuming.journal import Place
+from aiohaul.s3.streaming.stream import Stream
 from aiohaul.settings import Settings
 
 #: Bytes of a key.

@@ -8,15 +8,15 @@ from collections.abc import Collection, Sequence
 
 from aiohaul.aws.service import Service
 from aiohaul.errors import HaulError, JournalError
-from aiohaul.s3 import plan
-from aiohaul.s3.course import Course
-from aiohaul.s3.journal import Journal, Opened, Place
+from aiohaul.s3.copying import plan
+from aiohaul.s3.copying.course import Course
+from aiohaul.s3.copying.plan import Destination, Places, Source
+from aiohaul.s3.copying.target import Target
 from aiohaul.s3.local import find_file, remove_partial
 from aiohaul.s3.objects import list_objects
-from aiohaul.s3.parts import PART_SIZE
-from aiohaul.s3.plan import Destination, Places, Source
-from aiohaul.s3.target import Target
-from aiohaul.s3.uploads import abort_strays, abort_upload
+from aiohaul.s3.resuming.journal import Journal, Opened, Place
+from aiohaul.s3.streaming.parts import PART_SIZE
+from aiohaul.s3.streaming.uploads import abort_strays, abort_upload
 
 _log = logging.getLogger(__name__)
 

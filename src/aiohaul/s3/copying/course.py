@@ -12,13 +12,13 @@ from aiohaul.errors import (
     VerificationError,
 )
 from aiohaul.report import DestinationReport, Failure
-from aiohaul.s3.gate import Gate
-from aiohaul.s3.journal import Entry
+from aiohaul.s3.copying.gate import Gate
+from aiohaul.s3.copying.plan import AnyDestination, Destination, LocalDestination, Source
+from aiohaul.s3.copying.target import Target
 from aiohaul.s3.local import check_directory, touch_file
 from aiohaul.s3.objects import touch_object, uri
-from aiohaul.s3.plan import AnyDestination, Destination, LocalDestination, Source
-from aiohaul.s3.target import Target
-from aiohaul.s3.writers import FileWriter, ObjectWriter, Writer
+from aiohaul.s3.resuming.journal import Entry
+from aiohaul.s3.streaming.writers import FileWriter, ObjectWriter, Writer
 
 
 @dataclass(slots=True, eq=False)

@@ -18,11 +18,11 @@ from uuid import uuid4
 
 from anyio import to_thread
 
-from aiohaul.aws import answers, building, checksums, routes
-from aiohaul.aws.exchange import Reply, exchange
-from aiohaul.aws.failures import Failed
-from aiohaul.aws.listing import read_page
-from aiohaul.aws.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Keys, timestamp_now
+from aiohaul.aws.direct import answers, building, checksums, routes
+from aiohaul.aws.direct.exchange import Reply, exchange
+from aiohaul.aws.direct.failures import Failed
+from aiohaul.aws.direct.listing import read_page
+from aiohaul.aws.direct.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Keys, timestamp_now
 from aiohaul.aws.transport import Transport, watched
 
 T = TypeVar("T")

@@ -16,12 +16,12 @@ from aiohaul.errors import (
     PreconditionFailedError,
     VerificationError,
 )
-from aiohaul.s3.checksums import Algorithm, Checksum
-from aiohaul.s3.cleanup import GRACE
-from aiohaul.s3.journal import Opened, SentPart
+from aiohaul.s3.copying.cleanup import GRACE
+from aiohaul.s3.copying.target import Target
 from aiohaul.s3.objects import find_object, is_md5, quoted, unquoted, uri, verify_size
-from aiohaul.s3.parts import Layout
-from aiohaul.s3.target import Target
+from aiohaul.s3.resuming.journal import Opened, SentPart
+from aiohaul.s3.streaming.checksums import Algorithm, Checksum
+from aiohaul.s3.streaming.parts import Layout
 
 _log = logging.getLogger(__name__)
 

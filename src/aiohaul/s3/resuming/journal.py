@@ -25,7 +25,7 @@ from anyio import to_thread
 
 from aiohaul.concurrency import to_its_end
 from aiohaul.errors import JournalBusyError, JournalError
-from aiohaul.s3.database import Statement, connected, locked, write_all
+from aiohaul.s3.resuming.database import Statement, connected, locked, write_all
 
 #: Seconds that the last writes may take.
 _LAST_WRITES = 5.0

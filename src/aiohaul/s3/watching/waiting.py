@@ -15,9 +15,9 @@ from aiohaul.errors import HaulError, ServiceError
 from aiohaul.looking import no_answer, nothing_found
 from aiohaul.progress import OnProgress, Watching, ignore
 from aiohaul.s3.objects import S3Object, uri
-from aiohaul.s3.polling import Polling, Viewer
-from aiohaul.s3.queues import Listener, Queue
 from aiohaul.s3.selection import Conditions, matching
+from aiohaul.s3.watching.polling import Polling, Viewer
+from aiohaul.s3.watching.queues import Listener, Queue
 
 #: Objects of which it is worked out when their age will be right; more wait for the next look.
 _MOST_AGEING = 5000

@@ -1,0 +1,1 @@
+"""The journal, and what an interrupted run left."""

@@ -1,0 +1,1 @@
+"""Bytes through this process: read once, in parts, and written to every destination."""
