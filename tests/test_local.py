@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,42 @@ async def test_move_across_file_systems_is_a_copy(
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
     assert (tmp_path / "b").stat().st_size == 3_000_000
     assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o640
+
+
+async def test_cancelled_move_across_file_systems_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 50_000_000)
+    (file,) = await list_files(str(tmp_path), ANY)
+
+    def across(*_: Path) -> None:
+        raise OSError(errno.EXDEV, "as if on another file system")
+
+    begun, resumed, written = threading.Event(), threading.Event(), []
+    write = PartialFile._write
+
+    def slow(self: PartialFile, data: bytes, start: int) -> None:
+        begun.set()
+        resumed.wait()
+        written.append(start)
+        write(self, data, start)
+
+    monkeypatch.setattr(Path, "replace", across)
+    monkeypatch.setattr(PartialFile, "_write", slow)
+    action = Action(kind="move", prefix=f"{tmp_path}/to/")
+    (tmp_path / "to").mkdir()
+    moving = asyncio.create_task(act_on_files([file], action, no_progress))
+    await asyncio.to_thread(begun.wait)
+    moving.cancel()
+    for _ in range(5):  # turns of the loop, in which the cancellation reaches the thread
+        await asyncio.sleep(0)
+    resumed.set()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(1):
+            await moving
+    assert written == [0]
+    assert (tmp_path / "a").stat().st_size == 50_000_000
+    assert list((tmp_path / "to").iterdir()) == []
 
 
 async def test_moves_that_meet_are_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from aiohaul.errors import LocalFileError, LocalFileExistsError
 
@@ -341,6 +341,8 @@ def _delete_file(file: LocalFile) -> None:
 async def move_file(file: LocalFile, target: Path) -> None:
     """Move this version of a file: a rename, or a copy where that crosses file systems.
 
+    Cancelled while it copies, it stops within one chunk, and leaves the file where it was.
+
     Raises:
         LocalFileError: it is another version by now, or cannot be moved.
     """
@@ -369,6 +371,7 @@ def _copy_file(file: LocalFile, target: Path) -> None:
     try:
         with file.path.open("rb") as opened:
             while data := opened.read(_CHUNK):
+                from_thread.check_cancelled()  # raises in here, once the move is cancelled
                 partial._write(data, at)  # noqa: SLF001  # all of it in one thread
                 at += len(data)
         partial._commit(file.size)  # noqa: SLF001  # as above
