@@ -326,13 +326,12 @@ async def test_over_tls_the_checksum_goes_ahead_of_the_body(
             await s3.call("put_object", "k", Bucket="bucket", Key="k", Body=body)
     await runner.cleanup()
     assert by_client == ["PUT"]
-    assert seen[0][0]["x-amz-trailer"] == "x-amz-checksum-crc32"
-    for (headers, received), body in zip(seen[1:], bodies[1:], strict=True):
+    for (headers, received), body in zip(seen, bodies, strict=True):
         assert headers["x-amz-checksum-crc32"] == checksums.checksum("crc32", body)
         assert headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
         assert "Transfer-Encoding" not in headers
         assert received == body
-    assert [headers.get("Expect") for headers, _ in seen] == ["100-continue", None, "100-continue"]
+    assert [headers.get("Expect") for headers, _ in seen] == [None, None, "100-continue"]
 
 
 @dataclass(eq=False)

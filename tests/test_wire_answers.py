@@ -89,6 +89,8 @@ def ours(name: str, status: int, headers: Mapping[str, str], body: bytes) -> Any
         if name == "ListObjectsV2":
             steps = listing.read_page(answer, status, body, decode=True)
         made |= result(steps)
+        if isinstance(made.get("Contents"), listing.Entries):
+            made["Contents"] = list(made["Contents"])
     except answers.FailedAnswerError:
         return failed(name, 500, headers, body)
     except (ClientError, *NOT_READ) as error:
@@ -270,7 +272,7 @@ def test_plain_listing_needs_no_parser_of_xml() -> None:
     turns = sum(1 for _ in steps)
     assert turns >= 5
     again = listing._plain_page(compiled("ListObjectsV2"), 200, page, decode=True)
-    assert len(result(again)["Contents"]) == 1000
+    assert len(list(result(again)["Contents"])) == 1000
 
 
 BOMB = (

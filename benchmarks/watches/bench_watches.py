@@ -180,14 +180,14 @@ async def by_aiohaul(url: str, watches: int) -> Measured:
 
     async with aiohaul.Session(region=REGION, endpoint_url=url, **KEYS) as session:
         s3 = session.s3()
-        await s3.find("b", "warm")
+        await s3.find("bucket", "warm")
         course = Course(url, watches)
         monitor = Monitor(0.01)
 
         async def watch(number: int) -> None:
             directory, regex = place(number)
             async for change in s3.watch(
-                "b",
+                "bucket",
                 directory,
                 regex,
                 interval=INTERVAL,
@@ -227,7 +227,7 @@ def by_boto3(url: str, watches: int) -> Measured:
         aws_secret_access_key=KEYS["secret_access_key"],
         config=Config(max_pool_connections=watches),
     )
-    client.list_objects_v2(Bucket="b", Prefix="warm/", Delimiter="/")
+    client.list_objects_v2(Bucket="bucket", Prefix="warm/", Delimiter="/")
     course = Course(url, watches)
     over = threading.Event()
     first = threading.Semaphore(0)
@@ -238,7 +238,7 @@ def by_boto3(url: str, watches: int) -> Measured:
         known: set[tuple[str, str]] | None = None
         due = time.monotonic()
         while not over.wait(max(due - time.monotonic(), 0)):
-            answer = client.list_objects_v2(Bucket="b", Prefix=f"{directory}/", Delimiter="/")
+            answer = client.list_objects_v2(Bucket="bucket", Prefix=f"{directory}/", Delimiter="/")
             found = {(each["Key"], each["ETag"]) for each in answer["Contents"]}
             if known is None:
                 first.release()
@@ -285,9 +285,9 @@ async def large(url: str) -> dict[str, Any]:
     ticking = asyncio.create_task(monitor.run())
     async with aiohaul.Session(region=REGION, endpoint_url=url, **KEYS) as session:
         s3 = session.s3()
-        await s3.find("b", "warm")
+        await s3.find("bucket", "warm")
         before = resident()
-        watch = s3.watch("b", "large", interval=0.001, existing=False, on_progress=looked)
+        watch = s3.watch("bucket", "large", interval=0.001, existing=False, on_progress=looked)
         step = asyncio.ensure_future(anext(watch))
         await done.wait()
         added = resident() - before

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, TypeVar
 
 import anyio
@@ -16,6 +17,8 @@ from aiohaul.aws.retry import ATTEMPTS, pause_before
 from aiohaul.aws.service import Service
 from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError, VerificationError
 
+#: Objects of a listing that are handed over together.
+_SLICE = 200
 #: Keys that one DeleteObjects takes; more is MalformedXML.
 DELETE_BATCH = 1000
 T = TypeVar("T")
@@ -84,11 +87,12 @@ def is_md5(etag: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer of a listing.
+    """An answer of a listing, or a slice of one.
 
     Attributes:
-        objects: at most 1,000, in key order.
-        more: True if further ones follow.
+        objects: in key order; few enough to be gone before a garbage collection finds them: what
+            outlives some of those makes Python look through everything that there is.
+        more: True if a further answer follows this one.
     """
 
     objects: Sequence[S3Object]
@@ -127,15 +131,25 @@ async def list_pages(
     while True:
         page = await s3.call("list_objects_v2", target, **parameters)
         with translated("ListObjectsV2", target):
-            found = [_listed(bucket, entry) for entry in page.get("Contents", ())]
+            entries = iter(page.get("Contents", ()))
             more = page["IsTruncated"]  # what is no listing says nothing of it
             token = page["NextContinuationToken"] if more else None
             if more and token == parameters.get("ContinuationToken"):
                 raise ValueError("the page that follows is the same one")
+            found = _some(bucket, entries)
         yield Page(found, more)
+        while found:
+            with translated("ListObjectsV2", target):
+                found = _some(bucket, entries)
+            if found:
+                yield Page(found, more)
         if not more:
             return
         parameters["ContinuationToken"] = token
+
+
+def _some(bucket: str, entries: Iterator[Mapping[str, Any]]) -> list[S3Object]:
+    return [_listed(bucket, entry) for entry in islice(entries, _SLICE)]
 
 
 def _listed(bucket: str, entry: Mapping[str, Any]) -> S3Object:

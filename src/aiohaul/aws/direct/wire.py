@@ -57,6 +57,13 @@ class _Way:
     transport: Transport
 
 
+class _LearntError(BaseException):
+    """How the client sends a request is known, so that it need not send this one.
+
+    No Exception: the client would try to explain it, and log it.
+    """
+
+
 class Wire:
     """Sends the requests of one client, directly where that comes to the same.
 
@@ -84,10 +91,7 @@ class Wire:
             ClientError: the answer is an error.
             BotoCoreError: there is no answer.
         """
-        direct = await self._directly(operation, parameters)
-        if direct is not None:
-            return direct[1]
-        answer: dict[str, Any] = await self._by_client(operation, parameters)
+        _, answer = await self._sent(operation, parameters)
         return answer
 
     async def read(self, parameters: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
@@ -97,12 +101,26 @@ class Wire:
             ClientError: the answer is an error.
             BotoCoreError: there is no answer, or its body broke off.
         """
-        direct = await self._directly("get_object", parameters)
-        if direct is not None:
-            return direct
-        answer = await self._by_client("get_object", parameters)
-        async with answer.pop("Body") as body:
-            return await body.read(), answer
+        body, answer = await self._sent("get_object", parameters)
+        if body is not None:
+            return body, answer
+        async with answer.pop("Body") as stream:
+            return await stream.read(), answer
+
+    async def _sent(
+        self, operation: str, parameters: Mapping[str, Any]
+    ) -> tuple[bytes | None, dict[str, Any]]:
+        """The body and the rest of an answer; None and all of it, if the client read it."""
+        while True:
+            # Else the way is no good for this request: the client finds a better one.
+            learning = (operation, parameters.get("Bucket")) not in self._ways
+            direct = await self._directly(operation, parameters)
+            if direct is not None:
+                return direct
+            try:
+                return None, await self._by_client(operation, parameters, learning=learning)
+            except _LearntError:
+                continue
 
     async def _directly(
         self, operation: str, parameters: Mapping[str, Any]
@@ -201,17 +219,34 @@ class Wire:
             raise Failed(known.model, reply, _SERVER_ERROR).exception(self._client) from error
         return made
 
-    async def _by_client(self, operation: str, parameters: Mapping[str, Any]) -> Any:
+    async def _by_client(
+        self, operation: str, parameters: Mapping[str, Any], *, learning: bool
+    ) -> dict[str, Any]:
+        """Have the client send a request, and learn its way.
+
+        Raises:
+            _LearntError: the way is known, and the client has sent nothing: only if ``learning``.
+        """
         send = getattr(self._client, operation)
         known = self._known(operation)
         bucket = parameters.get("Bucket")
+        answer: dict[str, Any]
         if known is None or not building.plain_bucket(bucket):
-            return await send(**parameters)
+            answer = await send(**parameters)
+            return answer
         key = operation, str(bucket)
         if key in self._ways or self._lessons.get(key, 0) >= _LESSONS:
-            return await send(**parameters)
-        with watched(partial(self._learn, key, known, parameters)):
-            return await send(**parameters)
+            answer = await send(**parameters)
+            return answer
+
+        async def learn(transport: Transport, request: Any) -> None:
+            await self._learn(key, known, parameters, transport, request)
+            if learning and key in self._ways:
+                raise _LearntError
+
+        with watched(learn):
+            answer = await send(**parameters)
+        return answer
 
     async def _learn(
         self,
@@ -235,7 +270,6 @@ class Wire:
         self._lessons[key] = self._lessons.get(key, 0) + 1
         route = routes.route_of(theirs, unsigned)
         if route is not None and await self._is_same(route, known, unsigned, theirs):
-            # Before the connections are there: of a burst only this one goes by the client.
             self._ways[key] = _Way(known, route, transport)
             self._lessons.pop(key, None)
 

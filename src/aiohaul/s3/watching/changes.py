@@ -17,6 +17,9 @@ from aiohaul.s3.objects import S3Object
 _VERSION = 1
 #: Bytes of a digest of a key, and of a version.
 _DIGEST = 8
+#: Bits that number looks.
+_LOOK_BITS = 32
+_LOOK = (1 << _LOOK_BITS) - 1
 _PAIR = struct.Struct(">QQ")
 
 Kind = Literal["appeared", "changed"]
@@ -61,12 +64,18 @@ class Seen:
 
     def __init__(self, versions: Iterable[tuple[int, int]] = (), cutoff: float = -math.inf) -> None:
         self.cutoff = cutoff
-        self._versions = dict(versions)
-        self._shown: dict[int, int] | None = None
+        #: Versions, each with the number of the look that has shown it last: one dictionary that
+        #: stays. A new one for each look would stop the loop where it grows and where it goes.
+        self._versions = {key: version << _LOOK_BITS for key, version in versions}
+        self._look = 0
+        self._shown = 0
+        self._looking = False
 
     def begin(self) -> None:
         """A look starts."""
-        self._shown = {}
+        self._look += 1
+        self._shown = 0
+        self._looking = True
 
     def end(self, cutoff: float) -> None:
         """The look has shown everything: forget what it did not.
@@ -74,8 +83,11 @@ class Seen:
         Args:
             cutoff: objects modified earlier than this count as seen from now on.
         """
-        if self._shown is not None:
-            self._versions, self._shown = self._shown, None
+        if self._looking and self._shown < len(self._versions):
+            gone = [key for key, known in self._versions.items() if known & _LOOK != self._look]
+            for key in gone:
+                del self._versions[key]
+        self._looking = False
         self.cutoff = cutoff
 
     def note(self, each: S3Object, cutoff: float = -math.inf) -> tuple[Kind, int | None] | None:
@@ -92,19 +104,22 @@ class Seen:
         if modified < self.cutoff:
             return None
         key, version = digest(each.key), version_of(each)
-        before = self._versions.get(key)
-        if self._shown is not None and modified >= cutoff:
-            self._shown[key] = version
+        known = self._versions.get(key)
+        before = None if known is None else known >> _LOOK_BITS
+        if self._looking and modified >= cutoff:
+            self._shown += known is None or known & _LOOK != self._look
+            self._versions[key] = version << _LOOK_BITS | self._look
+        elif before != version:
+            self._versions[key] = version << _LOOK_BITS
         if before == version:
             return None
-        self._versions[key] = version
         return ("appeared" if before is None else "changed", before)
 
     def __len__(self) -> int:
         return len(self._versions)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter(self._versions.items())
+        return ((key, known >> _LOOK_BITS) for key, known in self._versions.items())
 
 
 def digest(text: str) -> int:
