@@ -26,6 +26,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 from benchmarks.copies.peers import WAYS, definition
 from benchmarks.copies.places import BUCKETS, SIZE, Place, in_memory, on_rclone
@@ -90,9 +91,9 @@ class Measurement:
         count = self.count
         many = count >= MANY
         others = {name: 1 for name in WAYS if name not in {OURS, S5CMD}} if many else {}
-        ways = {name: lambda name=name: self.once(name, count) for name in WAYS}
+        ways = {name: partial(self.once, name, count) for name in WAYS}
         if not many:
-            ways[ALONE] = lambda: self.once(OURS, 0)
+            ways[ALONE] = partial(self.once, OURS, 0)
         found = medians(in_turns(ways, rounds, fewer=others, warm_up=not many))
         if samples:
             few, more = (self.addon(each) for each in samples)
@@ -126,7 +127,8 @@ def places(chosen: argparse.Namespace, stack: ExitStack) -> Iterator[tuple[int, 
 
 def directories(chosen: argparse.Namespace) -> int:
     """More directories than all runs take."""
-    return len(chosen.objects) * len(chosen.delays) * len(WAYS) * (chosen.rounds + 4)
+    rounds: int = chosen.rounds + 4
+    return rounds * len(chosen.objects) * len(chosen.delays) * len(WAYS)
 
 
 def measure(chosen: argparse.Namespace) -> Result:
@@ -185,7 +187,7 @@ def judged(table: Table) -> list[str]:
         share = alone[CPU] / ours[CPU]
         found.append(
             f"Of it, {table.title}: the start of Python, its imports, a client and an empty listing"
-            f" are {number(alone[SECONDS])} s and {number(alone[CPU])} s of CPU ({share:.0%} of it)."
+            f" are {number(alone[SECONDS])} s and {number(alone[CPU])} s of CPU ({share:.0%})."
         )
     return found + table.losses()
 

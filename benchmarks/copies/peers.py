@@ -53,7 +53,14 @@ def rclone(url: str, source: str, directory: str, buckets: Sequence[str], folder
     remote = f":s3,provider=Other,env_auth=true,region={REGION},endpoint='{url}'"
     wide = str(WIDTH // len(buckets))
     options = ["--transfers", wide, "--checkers", wide, "--s3-no-check-bucket", "--size-only"]
-    options += ["--no-check-dest", "--quiet", "--config", str(folder / "none.conf")]
+    options += [
+        "--s3-list-version",
+        "2",
+        "--no-check-dest",
+        "--quiet",
+        "--config",
+        str(folder / "none.conf"),
+    ]
     return [
         [
             surroundings.rclone(),
@@ -113,4 +120,4 @@ async def plain(url: str, source: str, directory: str, buckets: Sequence[str]) -
 
 
 if __name__ == "__main__":
-    asyncio.run(plain(*sys.argv[1:4], sys.argv[4:]))
+    asyncio.run(plain(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]))

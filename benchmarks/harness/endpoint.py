@@ -1,10 +1,10 @@
 """An S3 endpoint that answers from memory, at next to no cost: in a process of its own.
 
 It prints the port that it listens on. What it answers is what S3 answers, always the same: every
-object has 1,024 bytes and one ETag, every copy and every PUT succeeds and leaves nothing, and a
-prefix whose name ends in a number, such as ``in/n20000/``, holds so many objects. Pages of 1,000
-keys are made when a prefix is first listed, and then only sent. ``GET /-/copied`` says how many
-different keys have been copied to since it was last asked.
+key with a dot is an object of 1,024 bytes with one ETag, every copy and every PUT succeeds and
+leaves nothing, and a prefix whose name ends in a number, as ``in/n20/``, holds so many objects.
+Pages of 1,000 keys are made when a prefix is first listed, and then only sent. ``GET /-/copied``
+says how many different keys have been copied to since it was last asked.
 """
 
 # a module beside the benchmarks, which read what it prints
@@ -45,6 +45,7 @@ def _answer(headers: bytes, body: bytes) -> bytes:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n" + _COMMON + _OBJECT + b"content-length: %d\r\n\r\n" % SIZE
+MISSING = b"HTTP/1.1 404 Not Found\r\n" + _COMMON + b"content-length: 0\r\n\r\n"
 PUT = _answer(f'etag: "{ETAG}"\r\n'.encode(), b"")
 COPY = _answer(_XML, _COPY)
 
@@ -112,9 +113,9 @@ class Server(asyncio.Protocol):
             self._transport.write(self._reply(head, lower))
 
     def _reply(self, head: bytes, lower: bytes) -> bytes:
-        if lower.startswith(b"head"):
-            return HEAD
         target = head.split(b" ", 2)[1]
+        if lower.startswith(b"head"):
+            return HEAD if b"." in target else MISSING
         if target == b"/-/copied":
             count = len(self._copied)
             self._copied.clear()

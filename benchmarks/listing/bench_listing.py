@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from benchmarks.harness import servers, surroundings
@@ -159,8 +160,7 @@ def measure(chosen: argparse.Namespace) -> Result:
     """Every way, in turns."""
     with servers.module("benchmarks.harness.endpoint") as server:
         ways: dict[str, Callable[[], Figures]] = {
-            way: lambda way=way: told(_MODULE, "--way", way, server.url, str(chosen.keys))
-            for way in WAYS
+            way: partial(told, _MODULE, "--way", way, server.url, str(chosen.keys)) for way in WAYS
         }
         ways["s5cmd ls"] = lambda: s5cmd(server.url, chosen.keys)
         rows = medians(in_turns(ways, chosen.rounds, warm_up=False))
