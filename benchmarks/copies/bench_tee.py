@@ -182,7 +182,7 @@ def main() -> None:
         "One object through this machine to three destinations, one run of each case.",
         [Table("aiohaul", rows, plain=list(rows[cases[0].name]))],
         [
-            f"Of links of {LINK / 1e6:.0f} MB/s {share:.0%} is used; half would be without overlap.",
+            f"Of links of {LINK / 1e6:.0f} MB/s {share:.0%} is used; without overlap it were half.",
             f"The slow one is the third; the others had all after {number(cases[1].done_at(0))}"  # noqa: ISC004
             f" s and {number(cases[1].done_at(1))} s.",
         ],

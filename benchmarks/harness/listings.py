@@ -22,6 +22,6 @@ def page(bucket: str, prefix: str, entries: str, after: str = "") -> bytes:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{bucket}</Name>'
-        f"<Prefix>{prefix}</Prefix><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>"
+        f"<Prefix>{prefix}</Prefix><KeyCount>{entries.count('<Contents>')}</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>"
         f"<IsTruncated>{truncated}</IsTruncated>{token}{entries}</ListBucketResult>"
     ).encode()
