@@ -33,6 +33,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Beside its peers, in 20 minutes, into benchmarks/RESULTS.md; ``-- --quick`` takes two."""
+    session.install(*GROUPS["benchmarks"], "-e", ".[otf,crt]")
+    session.run("python", "-m", "benchmarks.run", *session.posargs)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel: a file that it lacks is missed here."""
     session.install("build")

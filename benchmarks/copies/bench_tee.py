@@ -1,25 +1,21 @@
 """How much memory does a large object take on its way to three places, and who waits for whom?
 
-    pip install aiohaul matplotlib
-    python benchmarks/copies/bench_tee.py [--size GIB] [--small MIB]
+    pip install -e . --group benchmarks
+    python -m benchmarks.copies.bench_tee [--size GIB] [--small MIB]
 
 One object is read once through ``S3Handler.copy`` and written to three buckets of a server in
 another process, which makes it up and keeps nothing. First all three are as fast as they come;
 then a smaller object, and one of the three takes 1 MB a second; then reading, and writing to each
 of the three, go at 20 MB a second: how much of that is used tells whether one waits for the other.
-Each case runs in a process of
-its own, whose resident memory is read every 100 ms. Prints one table, and draws ``tee.png``
-beside this file.
+Each case runs in a process of its own, whose resident memory is read every 100 ms.
 """
 
 # a script, whose output is its purpose
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import subprocess
 import sys
 import threading
 import time
@@ -27,21 +23,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import servers, surroundings
+from benchmarks.harness.drawing import canvas, save
+from benchmarks.harness.processes import PEAK, SECONDS, Figures, told
+from benchmarks.harness.results import Result, Table, number, parser, show
+from benchmarks.harness.surroundings import KEYS, REGION
+
 MIB, GIB = 2**20, 2**30
-HERE = Path(__file__).parent
+_MODULE = "benchmarks.copies.bench_tee"
 TO = ("first", "second", "third")
 #: Bytes a second of the slow one, and of links that are all the same.
 SLOW, LINK = 1_000_000, 20_000_000
-#: Bytes of the object that goes over those.
-LINKED = 256 * MIB
 _EVERY = 0.1
-_STATUS = Path("/proc/self/status")
 
 
 def resident() -> float:
     """MiB of this process that are in memory."""
-    line = next(each for each in _STATUS.read_text().splitlines() if each.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
+    return surroundings.resident() / MIB
 
 
 async def copy(url: str) -> dict[str, Any]:
@@ -56,12 +54,7 @@ async def copy(url: str) -> dict[str, Any]:
         while not done.wait(_EVERY):
             curve.append((time.monotonic(), resident()))
 
-    async with aiohaul.Session(
-        region="eu-west-1",
-        endpoint_url=url,
-        access_key_id="testing",
-        secret_access_key="testing-secret",  # noqa: S106  # the benchmark's own server
-    ) as session:
+    async with aiohaul.Session(region=REGION, endpoint_url=url, **KEYS) as session:
         s3 = session.s3()
         source = await s3.head("source", "large")
         before, start, cpu = resident(), time.monotonic(), time.process_time()
@@ -114,18 +107,10 @@ class Case:
 
 def measure(name: str, size: int, rates: dict[str, int]) -> Case:
     """Run one case: a server, and a process that copies."""
-    server_command = [sys.executable, str(HERE / "server.py"), str(size), json.dumps(rates)]
-    with subprocess.Popen(
-        server_command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        try:
-            assert server.stdout is not None
-            url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-            copying = [sys.executable, __file__, "--copy", url]
-            seen = json.loads(subprocess.run(copying, check=True, stdout=subprocess.PIPE).stdout)
-            read = json.loads(server.communicate()[0])
-        finally:
-            server.kill()
+    arguments = (str(size), json.dumps(rates))
+    with servers.module("benchmarks.copies.server", *arguments) as server:
+        seen = told(_MODULE, "--copy", server.url)
+        read = json.loads(server.finish().splitlines()[-1])
     start = seen["start"]
     return Case(
         name,
@@ -143,41 +128,24 @@ def measure(name: str, size: int, rates: dict[str, int]) -> Case:
     )
 
 
-def table(cases: list[Case]) -> str:
-    """The results as text."""
-    heads = ("MiB", "seconds", "MiB/s read", "CPU s/GiB", "RSS before", "peak", "most ahead")
-    widths = (8, 9, 12, 11, 12, 8, 12)
-    titles = "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True))
-    lines = [f"{'':26}{titles}   had all after, s"]
-    for each in cases:
-        done = ", ".join(f"{each.done_at(index):.1f}" for index in range(len(TO)))
-        lines.append(
-            f"{each.name:26}{each.size / MIB:8.0f}{each.seconds:9.1f}"
-            f"{each.size / MIB / each.seconds:12.1f}{each.cpu / (each.size / GIB):11.2f}"
-            f"{each.before:12.1f}{each.peak:8.1f}{each.ahead:12.1f}   {done}"
-        )
-    return "\n".join(lines)
+def row(case: Case) -> Figures:
+    """What is shown of a case."""
+    done = {f"{bucket} had all after, s": case.done_at(index) for index, bucket in enumerate(TO)}
+    return {
+        "MiB": case.size / MIB,
+        SECONDS: case.seconds,
+        "MiB/s read": case.size / MIB / case.seconds,
+        "CPU s/GiB read": case.cpu / (case.size / GIB),
+        "MiB before": case.before,
+        PEAK: case.peak,
+        "most MiB ahead": case.ahead,
+        **done,
+    }
 
 
-def curves(case: Case, rows: int = 12) -> str:
-    """Memory, and what the destinations had, over time."""
-    lines = [f"{case.name}: seconds, MiB in memory, MiB that each destination had"]
-    for number in range(rows + 1):
-        at = case.seconds * number / rows
-        _, mib = min(case.memory, key=lambda each: abs(each[0] - at))
-        _, had = min(case.read, key=lambda each: abs(each[0] - at))
-        lines.append(f"{at:9.1f}{mib:9.1f}   " + "".join(f"{each:9.1f}" for each in had))
-    return "\n".join(lines)
-
-
-def plot(cases: list[Case], path: Path) -> None:
+def draw(cases: list[Case], path: Path) -> None:
     """Draw memory above, and what the destinations had below."""
-    import matplotlib as mpl  # noqa: PLC0415  # only drawing needs it
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    figure, axes = plt.subplots(2, len(cases), figsize=(13, 6), layout="constrained", sharex="col")
+    figure, axes = canvas(2, len(cases), (13, 5.5))
     for column, case in enumerate(cases):
         upper, lower = axes[0][column], axes[1][column]
         upper.plot(*zip(*case.memory, strict=True), color="#2a6f97")
@@ -186,8 +154,8 @@ def plot(cases: list[Case], path: Path) -> None:
             times = [at for at, _ in case.read]
             lower.plot(times, [had[index] for _, had in case.read], style, label=bucket)
         lower.set(xlabel="seconds", ylabel="MiB delivered")
-        lower.legend()
-    figure.savefig(path, dpi=120)
+        lower.legend(fontsize=7)
+    save(figure, path)
 
 
 def main() -> None:
@@ -195,21 +163,32 @@ def main() -> None:
     if sys.argv[1:2] == ["--copy"]:
         print(json.dumps(asyncio.run(copy(sys.argv[2]))))
         return
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--size", type=float, default=2, help="GiB of the large object")
-    arguments.add_argument(
-        "--small", type=int, default=64, help="MiB beside a slow one: over 8, one part"
-    )
+    arguments = parser(__doc__, rounds=1)
+    arguments.add_argument("--size", type=float, default=1, help="GiB of the large object")
+    arguments.add_argument("--small", type=int, default=32, help="MiB where one is slow")
+    arguments.add_argument("--linked", type=int, default=256, help="MiB where all are equal")
     chosen = arguments.parse_args()
+    if chosen.quick:
+        chosen.size, chosen.small, chosen.linked = 0.125, 2 * 8, 32
     cases = [
         measure("three fast ones", int(chosen.size * GIB), {}),
         measure("third takes 1 MB/s", chosen.small * MIB, {"third": SLOW}),
-        measure("all links 20 MB/s", LINKED, dict.fromkeys(("source", *TO), LINK)),
+        measure("all links 20 MB/s", chosen.linked * MIB, dict.fromkeys(("source", *TO), LINK)),
     ]
-    print(table(cases))
-    for each in cases:
-        print(f"\n{curves(each)}")
-    plot(cases, HERE / "tee.png")
+    rows = {each.name: row(each) for each in cases}
+    share = cases[2].size / cases[2].seconds / LINK
+    found = Result(
+        "Who waits for whom, and what is in memory meanwhile",
+        "One object through this machine to three destinations, one run of each case.",
+        [Table("aiohaul", rows, plain=list(rows[cases[0].name]))],
+        [
+            f"Of links of {LINK / 1e6:.0f} MB/s {share:.0%} is used; without overlap it were half.",
+            f"The slow one is the third; the others had all after {number(cases[1].done_at(0))}"  # noqa: ISC004
+            f" s and {number(cases[1].done_at(1))} s.",
+        ],
+        plot="tee.svg",
+    )
+    show(found, chosen, lambda _, path: draw(cases, path))
 
 
 if __name__ == "__main__":

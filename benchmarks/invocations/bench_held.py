@@ -1,52 +1,47 @@
 """What does it cost to wait? A thousand held Lambda calls, and two hundred Fargate tasks.
 
+    pip install -e . --group benchmarks
+    python -m benchmarks.invocations.bench_held [--hold SECONDS] [--tasks SECONDS] [--calls N …]
+
 Each way of calling runs in a process of its own against a server in another one, on 127.0.0.1;
 memory is the growth of the resident set over that of one call, CPU time is the caller's alone.
-The Fargate tasks are counted by what they cost ECS: its DescribeTasks. Linux only.
-
-    python benchmarks/invocations/bench_held.py [--hold 70] [--tasks 30] [--plot held.png]
+The Fargate tasks are counted by what they cost ECS: its DescribeTasks.
 """
+
+# a module, whose output is its purpose
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import json
 import logging
-import os
 import resource
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parents[2] / "tests"
+from benchmarks.harness import servers
+from benchmarks.harness.drawing import bars
+from benchmarks.harness.processes import Figures, told
+from benchmarks.harness.results import Result, Table, parser, show
+from benchmarks.harness.surroundings import KEYS, REGION, TESTS, resident
+
 sys.path.insert(0, str(TESTS))  # its servers serve here as well
 
-import boto3  # noqa: E402
-from botocore.config import Config  # noqa: E402
+import boto3
+from botocore.config import Config
 
-import aiohaul  # noqa: E402
-from fake_ecs import FakeEcs  # noqa: E402
+import aiohaul
+from fake_ecs import FakeEcs
 
-REGION = "eu-west-1"
-KEYS: dict[str, Any] = {"access_key_id": "AKIDEXAMPLE", "secret_access_key": "invented"}
-FOLLOWED = 200
-#: What is measured: a name, a function below, how many calls.
-WAYS = (
-    ("aiohaul, one loop", "aiohaul", 1000),
-    ("aiohaul, one loop", "aiohaul", 200),
-    ("boto3, a thread each", "boto3", 1000),
-    ("boto3, a thread each", "boto3", 200),
-)
-
-Row = Mapping[str, Any]
+MEMORY, CPU, OVER = "MB a thousand", "CPU s a thousand", "s over the hold"
+CANCEL, LOOKS = "all cancelled in s", "DescribeTasks"
+_MODULE = "benchmarks.invocations.bench_held"
 
 
 # Lambda: one way, in a process of its own
@@ -68,7 +63,7 @@ async def call_aiohaul(url: str, count: int, hold: float) -> None:
         for call in calls:
             call.cancel()
         await asyncio.wait(calls)
-        row["cancel"] = time.perf_counter() - begun
+        row[CANCEL] = time.perf_counter() - begun
         print(json.dumps(row))
 
 
@@ -97,7 +92,7 @@ def call_boto3(url: str, count: int, hold: float) -> None:
 
 @contextmanager
 def measured(count: int) -> Iterator[dict[str, float]]:
-    """Measure a block that makes ``count`` calls: KB for each, and seconds."""
+    """Measure a block that makes ``count`` calls: MB and seconds for a thousand of them."""
     row: dict[str, float] = {}
     gc.collect()
     before, cpu, begun = resident(), cpu_seconds(), time.perf_counter()
@@ -114,15 +109,9 @@ def measured(count: int) -> Iterator[dict[str, float]]:
     finally:
         over.set()
         sampler.join()
-        row["kb"] = (max(peak) - before) / count / 1024
-        row["cpu"] = (cpu_seconds() - cpu) * 1000 / count
-        row["wall"] = time.perf_counter() - begun
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory."""
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        row[MEMORY] = (max(peak) - before) / count / 1000
+        row[CPU] = (cpu_seconds() - cpu) * 1000 / count
+        row[OVER] = time.perf_counter() - begun
 
 
 def cpu_seconds() -> float:
@@ -131,49 +120,37 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def hold_all(hold: float) -> list[Row]:
+def hold_all(counts: list[int], hold: float) -> dict[str, Figures]:
     """Measure every way, each in a fresh process, against one server."""
-    rows: list[Row] = []
-    with subprocess.Popen(
-        [sys.executable, str(TESTS / "fake_lambda.py")], stdout=subprocess.PIPE, text=True
-    ) as server:
-        try:
-            assert server.stdout is not None
-            url = server.stdout.readline().strip()
-            for name, way, count in WAYS:
-                command = [sys.executable, __file__, "--way", way, "--count", str(count)]
-                done = subprocess.run(
-                    [*command, "--hold", str(hold), "--url", url],
-                    stdout=subprocess.PIPE,
-                    check=True,
-                    text=True,
-                )
-                rows.append({"name": name, "count": count, **json.loads(done.stdout)})
-        finally:
-            server.kill()
+    rows: dict[str, Figures] = {}
+    with servers.script(TESTS / "fake_lambda.py") as server:
+        for count in counts:
+            for way, name in (("aiohaul", "aiohaul, one loop"), ("boto3", "boto3, a thread each")):
+                row = told(_MODULE, "--way", way, server.url, str(count), str(hold))
+                rows[f"{name}, {count:,}"] = {**row, OVER: row[OVER] - hold}
     return rows
 
 
 # Fargate: what following costs ECS
 
 
-async def follow_aiohaul(ecs: FakeEcs) -> None:
+async def follow_aiohaul(ecs: FakeEcs, count: int) -> None:
     """Follow all tasks as aiohaul does."""
     async with (
         aiohaul.Session(region=REGION, endpoint_url=ecs.url, **KEYS) as session,
         asyncio.TaskGroup() as tasks,
     ):
-        for _ in range(FOLLOWED):
+        for _ in range(count):
             tasks.create_task(session.fargate().run("batch", "work"))
 
 
-async def follow_boto3(ecs: FakeEcs) -> None:
+async def follow_boto3(ecs: FakeEcs, count: int) -> None:
     """Follow all tasks with boto3's waiter, a thread each."""
     client = boto3.client(
         "ecs",
         region_name=REGION,
         endpoint_url=ecs.url,
-        config=Config(max_pool_connections=FOLLOWED),
+        config=Config(max_pool_connections=count),
         aws_access_key_id=KEYS["access_key_id"],
         aws_secret_access_key=KEYS["secret_access_key"],
     )
@@ -190,13 +167,13 @@ async def follow_boto3(ecs: FakeEcs) -> None:
         client.get_waiter("tasks_stopped").wait(cluster="batch", tasks=[arn])
 
     loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(FOLLOWED) as threads:
+    with ThreadPoolExecutor(count) as threads:
         await asyncio.gather(
-            *(loop.run_in_executor(threads, follow, number) for number in range(FOLLOWED))
+            *(loop.run_in_executor(threads, follow, number) for number in range(count))
         )
 
 
-async def describes(follow: Callable[[FakeEcs], Any], seconds: float) -> int:
+async def describes(follow: Callable[[FakeEcs, int], Any], count: int, seconds: float) -> int:
     """How many DescribeTasks it takes to follow the tasks, which end after ``seconds``."""
     async with FakeEcs() as ecs:
 
@@ -205,73 +182,49 @@ async def describes(follow: Callable[[FakeEcs], Any], seconds: float) -> int:
                 ecs.end(arn, 0)
 
         asyncio.get_running_loop().call_later(seconds, end)
-        await follow(ecs)
+        await follow(ecs, count)
         return ecs.calls["DescribeTasks"]
-
-
-# What is shown
-
-
-def table(held: list[Row], hold: float, followed: Mapping[str, int], seconds: float) -> str:
-    """Everything that was measured, as one table."""
-    told = "calls | KB a call | CPU s per 1,000 | s over the hold | all cancelled in s"
-    lines = [f"| held {hold:g} s each | {told} |", "|---|---|---|---|---|---|"]
-    for row in held:
-        cancel = f"{row['cancel']:.2f}" if "cancel" in row else "cannot be"
-        lines.append(
-            f"| {row['name']} | {row['count']:,} | {row['kb']:.0f} | {row['cpu']:.1f}"
-            f" | {row['wall'] - hold:.1f} | {cancel} |"
-        )
-    for name, count in followed.items():
-        lines.append(
-            f"| {name}: {FOLLOWED} Fargate tasks of {seconds:g} s | | | | | {count:,}"
-            " DescribeTasks |"
-        )
-    return "\n".join(lines)
-
-
-def plot(held: list[Row], followed: Mapping[str, int], path: Path) -> None:
-    """Draw memory, CPU and requests side by side."""
-    import matplotlib as mpl  # noqa: PLC0415  # the table needs none
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415  # after the choice of what draws
-
-    figure, (memory, cpu, looks) = plt.subplots(1, 3, figsize=(12, 3.5), layout="constrained")
-    names = [f"{row['name']}\n{row['count']:,}" for row in held]
-    for axes, key, title in ((memory, "kb", "KB per held call"), (cpu, "cpu", "CPU s per 1,000")):
-        axes.barh(names, [row[key] for row in held])
-        axes.set_title(title)
-        axes.invert_yaxis()
-    cpu.set_yticklabels([])
-    looks.barh(list(followed), list(followed.values()))
-    looks.set_title(f"DescribeTasks for {FOLLOWED} tasks")
-    looks.invert_yaxis()
-    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
     """Measure one way, if it is named, or all of them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--hold", type=float, default=20.0, help="seconds for each call")
-    parser.add_argument("--tasks", type=float, default=30.0, help="seconds for each Fargate task")
-    parser.add_argument("--plot", type=Path, default=Path("held.png"), help="where the plot goes")
-    parser.add_argument("--way", choices=("aiohaul", "boto3"), help=argparse.SUPPRESS)
-    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.way == "aiohaul":
-        asyncio.run(call_aiohaul(given.url, given.count, given.hold))
-    elif given.way == "boto3":
-        call_boto3(given.url, given.count, given.hold)
-    else:
-        held = hold_all(given.hold)
-        followed = {
-            "aiohaul": asyncio.run(describes(follow_aiohaul, given.tasks)),
-            "boto3's waiter": asyncio.run(describes(follow_boto3, given.tasks)),
-        }
-        print(table(held, given.hold, followed, given.tasks))
-        plot(held, followed, given.plot)
+    if sys.argv[1:2] == ["--way"]:
+        way, url, count, hold = sys.argv[2], sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
+        if way == "boto3":
+            call_boto3(url, count, hold)
+        else:
+            asyncio.run(call_aiohaul(url, count, hold))
+        return
+    arguments = parser(__doc__, rounds=1)
+    arguments.add_argument("--hold", type=float, default=10.0, help="seconds for each call")
+    arguments.add_argument("--calls", type=int, nargs="+", default=[1000, 200])
+    arguments.add_argument(
+        "--tasks", type=float, default=20.0, help="seconds for each Fargate task"
+    )
+    arguments.add_argument("--followed", type=int, default=200, help="Fargate tasks")
+    chosen = arguments.parse_args()
+    if chosen.quick:
+        chosen.hold, chosen.calls, chosen.tasks, chosen.followed = 2.0, [50], 3.0, 20
+    held = hold_all(chosen.calls, chosen.hold)
+    followed = {
+        name: {LOOKS: float(asyncio.run(describes(follow, chosen.followed, chosen.tasks)))}
+        for name, follow in (("aiohaul", follow_aiohaul), ("boto3's waiter", follow_boto3))
+    }
+    calls = Table(f"calls of {chosen.hold:g} s", held, (OVER, CANCEL), (MEMORY, CPU))
+    title = f"{chosen.followed} Fargate tasks of {chosen.tasks:g} s"
+    tasks = Table(title, followed, compared=(LOOKS,))
+    found = Result(
+        "Held invocations",
+        "Each way once, in a process of its own. Calls in threads cannot be cancelled.",
+        [calls, tasks],
+        [*calls.losses(), *tasks.losses()],
+        plot="held.svg",
+    )
+    show(found, chosen, lambda result, path: bars((MEMORY, CPU))(_calls(result), path))
+
+
+def _calls(result: Result) -> Result:
+    return Result(result.question, result.how, result.tables[:1])
 
 
 if __name__ == "__main__":

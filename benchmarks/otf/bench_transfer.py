@@ -5,21 +5,25 @@
 
 Objects of 1 KiB go from one bucket to another on ``rclone serve s3`` on this machine, and so
 without the latency of a network; then they are deleted at their source. Beside aiohaul:
-otf-addons-aws, in an environment of its own. The shorter of two runs counts.
+otf-addons-aws, in an environment of its own.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
+from benchmarks.harness.drawing import bars
+from benchmarks.harness.processes import CPU, PEAK, SECONDS, Figures, cost
+from benchmarks.harness.results import Result, Table, parser, show
+from benchmarks.harness.rounds import in_turns, medians
+from benchmarks.harness.surroundings import S3_PROTOCOL as PROTOCOL
 from benchmarks.otf.reference import environment, rclone, reference_python
 
-PROTOCOL = {"name": "opentaskpy.addons.aws.remotehandlers.s3.S3Transfer"}
 DEFINITION = {
     "type": "transfer",
     "source": {
@@ -31,12 +35,10 @@ DEFINITION = {
     },
     "destination": [{"bucket": "to", "directory": "dest", "protocol": PROTOCOL}],
 }
-COUNTS = (1, 100, 1000)
-RUNS = 2
 
 
-def seconds(python: Path, count: int) -> float:
-    """The time of one process, on a server and with objects of its own."""
+def run(python: Path, count: int) -> Figures:
+    """What one process costs, on a server and with objects of its own."""
     with tempfile.TemporaryDirectory() as data, tempfile.TemporaryDirectory() as folder:
         for place in ("from/src", "to/dest"):
             Path(data, place).mkdir(parents=True)
@@ -44,28 +46,38 @@ def seconds(python: Path, count: int) -> float:
             Path(data, f"from/src/{number}.txt").write_bytes(b"x" * 1024)
         Path(folder, "variables.json").write_text("{}")
         Path(folder, "haul.json").write_text(json.dumps(DEFINITION))
+        command = [str(python.with_name("task-run")), "-t", "haul", "-c", folder]
         with rclone(Path(data)) as url:
-            begun = time.perf_counter()
-            subprocess.run(  # task-run of either environment
-                [str(python.with_name("task-run")), "-t", "haul", "-c", folder],
-                env=environment(url),
-                capture_output=True,
-                check=True,
-            )
-            took = time.perf_counter() - begun
+            spent = cost([command], environment(url))
         if len(list(Path(data, "to/dest").iterdir())) != count:
             raise SystemExit("not everything arrived")
-    return took
+    return spent
+
+
+def measure(chosen: argparse.Namespace) -> Result:
+    """Both addons with few and many objects."""
+    addons = {"aiohaul": Path(sys.executable), "otf-addons-aws": reference_python()}
+    tables = []
+    for count in chosen.objects:
+        ways = {name: partial(run, python, count) for name, python in addons.items()}
+        rows = medians(in_turns(ways, chosen.rounds, warm_up=False))
+        tables.append(Table(f"{count:,} objects", rows, compared=(SECONDS, CPU, PEAK)))
+    how = (
+        "Whole processes of `task-run` that move objects of 1 KiB from one bucket to another on"
+        f" `rclone serve s3`, without latency; {chosen.rounds} rounds, medians, ratios to aiohaul."
+    )
+    losses = [each for table in tables for each in table.losses()]
+    return Result("Under Open Task Framework", how, tables, losses, plot="transfer.svg")
 
 
 def main() -> None:
-    """Measure both addons with few and many objects."""
-    addons = {"aiohaul": Path(sys.executable), "otf-addons-aws": reference_python()}
-    print("| objects |", " | ".join(f"{name}, s" for name in addons), "|")
-    print("|---|---|---|")
-    for count in COUNTS:
-        best = [min(seconds(each, count) for _ in range(RUNS)) for each in addons.values()]
-        print(f"| {count} |", " | ".join(f"{each:.2f}" for each in best), "|", flush=True)
+    """Measure, print and draw."""
+    arguments = parser(__doc__, rounds=2)
+    arguments.add_argument("--objects", type=int, nargs="+", default=[1, 100, 1000])
+    chosen = arguments.parse_args()
+    if chosen.quick:
+        chosen.objects, chosen.rounds = [10], 1
+    show(measure(chosen), chosen, bars((SECONDS, CPU, PEAK)))
 
 
 if __name__ == "__main__":

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import subprocess
-import sys
-import sysconfig
-import threading
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+
+from benchmarks.harness import servers, surroundings
+from benchmarks.harness.surroundings import KEY, REGION, SECRET
+
+__all__ = ["KEY", "REGION", "SECRET", "environment", "moto", "rclone", "reference_python"]
 
 ADDON = "otf-addons-aws==26.18.0"
-KEY, SECRET, REGION = "testing", "testing-secret", "eu-west-1"
 
 
 def reference_python() -> Path:
@@ -34,59 +32,25 @@ def reference_python() -> Path:
 
 
 def environment(url: str, **more: str) -> dict[str, str]:
-    """The variables of a process that reaches a server, and nothing else of AWS."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return {
-        **kept,
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "OTF_NO_LOG": "1",
-        "OTF_BATCH_POLL_INTERVAL": "0.2",
-        "OTF_NO_THREAD_SLEEP": "1",
+    """The variables of a process of the framework that reaches a server."""
+    return surroundings.environment(
+        AWS_ENDPOINT_URL=url,
+        OTF_NO_LOG="1",
+        OTF_BATCH_POLL_INTERVAL="0.2",
+        OTF_NO_THREAD_SLEEP="1",
         **more,
-    }
+    )
 
 
 @contextmanager
 def moto() -> Iterator[str]:
     """Moto as the tests have it, which keeps ACLs and metadata, in a process of its own."""
-    server = Path(__file__).parents[2] / "tests" / "moto_server.py"
-    with _started([sys.executable, str(server)], subprocess.DEVNULL) as output:
-        yield f"http://127.0.0.1:{int(output.readline())}"
+    with servers.script(surroundings.TESTS / "moto_server.py") as served:
+        yield served.url
 
 
 @contextmanager
 def rclone(directory: Path) -> Iterator[str]:
     """``rclone serve s3`` on a directory: fast enough not to be what is measured."""
-    program = shutil.which("rclone", path=sysconfig.get_path("scripts")) or "rclone"
-    command = [
-        *(program, "serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", f"{KEY},{SECRET}"),
-        *("--vfs-cache-mode", "off", "--dir-cache-time", "1h"),
-        *("--config", str(directory / "no-rclone.conf"), str(directory)),
-    ]
-    with _started(command, subprocess.STDOUT) as output:
-        found = None
-        while found is None:
-            line = output.readline()
-            if not line:
-                raise RuntimeError("rclone ended before it served")
-            found = re.search(r"Starting s3 server on \[(http://[^/]+)/\]", line)
-        # Nobody reads its log from here on; a full pipe would stop it.
-        threading.Thread(target=output.read, daemon=True).start()
-        yield found[1]
-
-
-@contextmanager
-def _started(command: list[str], errors: int) -> Iterator[IO[str]]:
-    with subprocess.Popen(  # one of the two above
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-    ) as process:
-        try:
-            if process.stdout is not None:
-                yield process.stdout
-        finally:
-            process.kill()
+    with servers.rclone(directory) as served:
+        yield served.url

@@ -1,12 +1,12 @@
 """What does one S3 request cost in CPU, by ways to send it?
 
-    pip install aiohaul obstore matplotlib
-    python benchmarks/requests/bench_requests.py
+    pip install -e . --group benchmarks
+    python -m benchmarks.requests.bench_requests [--rounds N]
 
 HEAD, server-side COPY, PUT of 1 KB and LIST of 1,000 keys, against a server in another process
 that answers from memory. CPU is this process's, all threads, for each request; medians of rounds
 in which the ways take turns. The longest stop is the longest time that the event loop did not get
-a turn while pages were listed. Prints one table, and draws ``requests.png`` beside this file.
+a turn while pages were listed.
 """
 
 # a script, whose output is its purpose
@@ -15,15 +15,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
@@ -31,18 +27,24 @@ from xml.etree import ElementTree as ET
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from benchmarks.harness import servers
+from benchmarks.harness.drawing import bars
+from benchmarks.harness.loops import Monitor
+from benchmarks.harness.results import Result, Table, parser, show
+from benchmarks.harness.surroundings import KEYS, REGION
 
 import aiohaul
 from aiohaul.aws.direct.signing import Keys, Scope, Signer, timestamp_now
 
-KEYS: dict[str, Any] = {"access_key_id": "testing", "secret_access_key": "testing-secret"}
-REGION = "eu-west-1"
 BODY = b"x" * 1024
 #: Requests in flight.
 WIDTH = 32
 #: Requests of one way in one round.
 REQUESTS = {"HEAD": 400, "COPY": 400, "PUT 1 KB": 400, "LIST 1,000": 12}
 KEY = "incoming/2026/01/31/report-000001.csv"
+#: What the endpoint has 1,000 objects below.
+PREFIX = "n1000/"
+STOP = "longest stop, ms"
 
 Send = Callable[[], Awaitable[Any]]
 Way = dict[str, Send]
@@ -61,7 +63,9 @@ async def ours(url: str, *, direct: bool) -> AsyncIterator[Way]:
             "HEAD": lambda: service.call("head_object", KEY, **at),
             "COPY": lambda: service.call("copy_object", KEY, **at, **source, **acl),
             "PUT 1 KB": lambda: service.call("put_object", KEY, **at, **acl, Body=BODY),
-            "LIST 1,000": lambda: service.call("list_objects_v2", KEY, Bucket="bucket", Prefix=""),
+            "LIST 1,000": lambda: service.call(
+                "list_objects_v2", KEY, Bucket="bucket", Prefix=PREFIX
+            ),
         }
 
 
@@ -83,7 +87,7 @@ async def aiobotocore(url: str) -> AsyncIterator[Way]:
             "HEAD": lambda: client.head_object(**at),
             "COPY": lambda: client.copy_object(**at, **source, **acl),
             "PUT 1 KB": lambda: client.put_object(**at, **acl, Body=BODY),
-            "LIST 1,000": lambda: client.list_objects_v2(Bucket="bucket", Prefix=""),
+            "LIST 1,000": lambda: client.list_objects_v2(Bucket="bucket", Prefix=PREFIX),
         }
 
 
@@ -118,7 +122,7 @@ async def raw(url: str) -> AsyncIterator[Way]:
                 return await answer.read()
 
         async def listing() -> list[tuple[str | None, ...]]:
-            page = await send("GET", "/bucket", "list-type=2&prefix=")
+            page = await send("GET", "/bucket", "list-type=2&prefix=n1000%2F")
             root = ET.fromstring(page)  # noqa: S314  # the benchmark's own server
             return [tuple(each.text for each in entry) for entry in root if len(entry)]
 
@@ -146,7 +150,7 @@ async def obstore(url: str) -> AsyncIterator[Way]:
     )
 
     async def listing() -> int:
-        return sum([len(page) async for page in library.list(store, chunk_size=1000)])
+        return sum([len(page) async for page in library.list(store, PREFIX, chunk_size=1000)])
 
     yield {
         "HEAD": lambda: library.head_async(store, KEY),
@@ -171,28 +175,16 @@ async def cpu(send: Send, count: int) -> float:
 
 async def longest_stop(send: Send, count: int) -> float:
     """The longest time, in milliseconds, between two turns of something else on the loop."""
-    longest = 0.0
-    done = False
-
-    async def tick() -> None:
-        nonlocal longest
-        last = time.perf_counter()
-        while not done:
-            await asyncio.sleep(0)
-            now = time.perf_counter()
-            longest = max(longest, now - last)
-            last = now
-
-    ticking = asyncio.create_task(tick())
+    monitor = Monitor()
+    ticking = asyncio.create_task(monitor.run())
     for _ in range(count):
         await send()
-    done = True
-    await ticking
-    return longest * 1000
+    ticking.cancel()
+    return monitor.longest * 1000
 
 
-async def measure(url: str, rounds: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """Way -> operation -> milliseconds of CPU; way -> longest stop of the loop."""
+async def measure(url: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Way -> operation -> milliseconds of CPU, and the longest stop of the loop."""
     makers: dict[str, Any] = {
         "aiohaul, direct": ours(url, direct=True),
         "aiohaul, by the client": ours(url, direct=False),
@@ -219,67 +211,31 @@ async def measure(url: str, rounds: int) -> tuple[dict[str, dict[str, float]], d
                         taken[name][operation].append(spent)
             for name, way in ways.items():
                 stops[name].append(await longest_stop(way["LIST 1,000"], 3))
-    medians = {
+    return {
         name: {operation: statistics.median(spent) for operation, spent in each.items()}
+        | {STOP: statistics.median(stops[name][1:])}
         for name, each in taken.items()
     }
-    return medians, {name: statistics.median(each[1:]) for name, each in stops.items()}
 
 
-def table(medians: dict[str, dict[str, float]], stops: dict[str, float]) -> str:
-    """The results as text."""
-    first = next(iter(medians.values()))
-    heads = [f"{operation:>17}" for operation in REQUESTS]
-    lines = [f"{'ms of CPU for each':24}{''.join(heads)}{'longest stop, ms':>18}"]
-    for name, each in medians.items():
-        cells = [f"{each[o]:9.3f} ({each[o] / first[o]:4.1f}x)" for o in REQUESTS]
-        lines.append(f"{name:24}{''.join(cells)}{stops[name]:18.1f}")
-    return "\n".join(lines)
-
-
-def plot(medians: dict[str, dict[str, float]], path: Path) -> None:
-    """Draw the results, on logarithmic scales."""
-    import matplotlib as mpl  # noqa: PLC0415  # only drawing needs it
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    figure, axes = plt.subplots(1, len(REQUESTS), figsize=(13, 3.6), layout="constrained")
-    for axis, operation in zip(axes, REQUESTS, strict=True):
-        names = list(medians)
-        values = [medians[name][operation] for name in names]
-        bars = axis.barh(
-            names,
-            values,
-            color=["#2a6f97", "#a9a9a9", "#a9a9a9", "#c9ada7", "#bc6c25"][: len(names)],
-        )
-        axis.bar_label(bars, fmt="%.2f", padding=3)
-        axis.set(title=operation, xlabel="ms of CPU for each", xscale="log")
-        axis.set_xlim(min(values) / 2, max(values) * 4)
-        axis.invert_yaxis()
-        if axis is not axes[0]:
-            axis.set_yticklabels([])
-    figure.savefig(path, dpi=120)
+def found(chosen: argparse.Namespace) -> Result:
+    """Everything that was measured."""
+    with servers.module("benchmarks.harness.endpoint") as server:
+        rows = asyncio.run(measure(server.url, chosen.rounds))
+    how = (
+        f"Milliseconds of this process's CPU for each request, {WIDTH} at a time, medians of"
+        f" {chosen.rounds} rounds, ratios to aiohaul; the stop is the loop's during listings."
+    )
+    table = Table("ms of CPU", rows, (STOP,), tuple(REQUESTS), ("raw aiohttp + SigV4",))
+    return Result("One request", how, [table], table.losses(), plot="requests.svg")
 
 
 def main() -> None:
     """Measure, print and draw."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rounds", type=int, default=7)
-    rounds = arguments.parse_args().rounds
-    here = Path(__file__).parent
-    command = [sys.executable, str(here / "server.py")]
-    with subprocess.Popen(  # our own server
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}"  # type: ignore[union-attr]
-        try:
-            medians, stops = asyncio.run(measure(url, rounds))
-        finally:
-            server.kill()
-    print(f"Python {platform.python_version()}, aiohttp {aiohttp.__version__}, {rounds} rounds")
-    print(table(medians, stops))
-    plot(medians, here / "requests.png")
+    chosen = parser(__doc__, rounds=5).parse_args()
+    if chosen.quick:
+        chosen.rounds = 1
+    show(found(chosen), chosen, bars(tuple(REQUESTS), log=True))
 
 
 if __name__ == "__main__":

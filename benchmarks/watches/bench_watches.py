@@ -1,7 +1,7 @@
 """What do thousands of watches cost, and how soon do they see what appears?
 
-    pip install aiohaul boto3 matplotlib
-    python benchmarks/watches/bench_watches.py
+    pip install -e . --group benchmarks
+    python -m benchmarks.watches.bench_watches [--watches N] [--threads N …]
 
 10,000 watches of aiohaul on one loop look into 1,000 prefixes, ten with different regexes into
 each; beside them ``list_objects_v2`` of boto3 in threads, one for each watch, with one client.
@@ -10,39 +10,35 @@ prefix that is watched. Whoever looks every 5 seconds sees an object 2.5 seconds
 seconds (99th percentile) after it appeared, if looking itself took no time.
 
 Each way has a process of its own. Memory is what is resident in it, and what the watches added to
-that; CPU is that process's, of one core. Then one watch looks again and again at a prefix of
-200,000 objects: how long does the loop stop at most during each look, and how long while nothing
-looks? Prints tables, and draws ``watches.png`` beside this file.
+that; CPU is that process's, of one core.
 """
 
 # a script, whose output is its purpose
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import gc
 import json
-import os
-import platform
 import random
 import statistics
-import subprocess
 import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from benchmarks.harness import servers
+from benchmarks.harness.drawing import COLORS, canvas, save
+from benchmarks.harness.loops import Monitor
+from benchmarks.harness.processes import Figures, told
+from benchmarks.harness.results import Result, Table, number, parser, show
+from benchmarks.harness.surroundings import KEYS, REGION, resident
 
 import aiohaul
 
-KEYS: dict[str, Any] = {"access_key_id": "testing", "secret_access_key": "testing-secret"}
-REGION = "eu-west-1"
-HERE = Path(__file__).parent
+_MODULE = "benchmarks.watches.bench_watches"
 #: Seconds between two looks, and seconds that are measured.
 INTERVAL = 5.0
 SECONDS = 8.0
@@ -50,10 +46,6 @@ SECONDS = 8.0
 SHARING = 10
 #: Objects that appear in each prefix, each second.
 RATE = 1.0
-#: Looks at the large prefix that are measured, after one that is not: as Python comes, and again
-#: after gc.freeze(), which spares what is loaded by then from every later garbage collection.
-LOOKS = 3
-
 Seen = Callable[[str], None]
 
 
@@ -87,12 +79,6 @@ class Measured:
 def place(number: int) -> tuple[str, str]:
     """Directory and regex of a watch."""
     return f"p{number // SHARING:04}", rf"\d*{number % SHARING}$"
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def ask(url: str, what: str) -> dict[str, int]:
@@ -143,23 +129,6 @@ class Course:
             counts["appeared"],
             self._delays,
         )
-
-
-class Monitor:
-    """The longest time that the event loop did not give a task its turn."""
-
-    def __init__(self, pause: float) -> None:
-        self.longest = 0.0
-        self._pause = pause
-
-    async def run(self) -> None:
-        """Watch the loop until cancelled."""
-        last = time.perf_counter()
-        while True:
-            await asyncio.sleep(self._pause)
-            now = time.perf_counter()
-            self.longest = max(self.longest, now - last - self._pause)
-            last = now
 
 
 async def by_aiohaul(url: str, watches: int) -> Measured:
@@ -264,174 +233,86 @@ def by_boto3(url: str, watches: int) -> Measured:
     return course.measured
 
 
-async def large(url: str) -> dict[str, Any]:
-    """The longest stops of the loop while one watch looks at many objects, and while none does."""
-    stops: list[float] = []
-    taken: list[float] = []
-    monitor = Monitor(0.001)
-    begun = time.perf_counter()
-    done = asyncio.Event()
-
-    def looked(_: aiohaul.Event) -> None:
-        nonlocal begun
-        stops.append(monitor.longest)
-        taken.append(time.perf_counter() - begun)
-        monitor.longest, begun = 0.0, time.perf_counter()
-        if len(stops) == LOOKS + 1:
-            gc.freeze()
-        if len(stops) > 2 * LOOKS:
-            done.set()
-
-    ticking = asyncio.create_task(monitor.run())
-    async with aiohaul.Session(region=REGION, endpoint_url=url, **KEYS) as session:
-        s3 = session.s3()
-        await s3.find("bucket", "warm")
-        before = resident()
-        watch = s3.watch("bucket", "large", interval=0.001, existing=False, on_progress=looked)
-        step = asyncio.ensure_future(anext(watch))
-        await done.wait()
-        added = resident() - before
-        step.cancel()
-        await asyncio.wait([step])
-    idle = []
-    for _ in range(LOOKS):
-        monitor.longest = 0.0
-        await asyncio.sleep(1)
-        idle.append(monitor.longest)
-    ticking.cancel()
-    return {
-        "looking": stops[1 : LOOKS + 1],
-        "frozen": stops[LOOKS + 1 :],
-        "idle": idle,
-        "taken": taken[1:],
-        "added": added,
-    }
-
-
-def child(way: str, url: str, watches: int) -> Any:
-    """What one process measures."""
-    if way == "large":
-        return asyncio.run(large(url))
-    if way == "boto3":
-        return asdict(by_boto3(url, watches))
-    return asdict(asyncio.run(by_aiohaul(url, watches)))
-
-
-@contextmanager
-def server() -> Iterator[str]:
-    """A server that knows nothing yet."""
-    command = [sys.executable, str(HERE / "server.py")]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"  # type: ignore[union-attr]
-        finally:
-            process.kill()
-
-
-def measured(way: str, watches: int = 0) -> Any:
-    """What a process of its own measures, against a server of its own."""
-    with server() as url:
-        command = [sys.executable, __file__, "--way", way, "--watches", str(watches), "--url", url]
-        environment = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true"}
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, check=True, env=environment, timeout=120
-        )
-    return json.loads(done.stdout)
-
-
 def percentile(values: list[float], share: float) -> float:
     """The value below which this share of them lies."""
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
 
 
-def table(results: dict[str, Measured]) -> str:
-    """The results as text."""
-    heads = "resident  added/watch  CPU, of a core  requests/s  first looks  median    99%"
-    lines = [f"{'':22}{heads}  seen of appeared"]
-    for name, each in results.items():
-        median = statistics.median(each.delays)
-        lines.append(
-            f"{name:22}{each.resident / 1e6:5.0f} MB{each.added / each.watches / 1e3:10.1f} kB"
-            f"{each.cpu:16.0%}{each.requests:12.0f}{each.ready:11.1f} s{median:6.2f} s"
-            f"{percentile(each.delays, 0.99):5.2f} s  {len(each.delays):6} of {each.appeared}"
-        )
-    stop = max(each.stop for each in results.values())
-    lines.append(f"Longest stop of aiohaul's loop with all of its watches: {stop * 1000:.1f} ms")
-    return "\n".join(lines)
+def row(each: Measured) -> Figures:
+    """What is shown of a way."""
+    thousands = each.watches / 1000
+    shown = {
+        "MB a thousand": each.added / 1e6 / thousands,
+        "% of a core a thousand": each.cpu * 100 / thousands,
+        "MB resident": each.resident / 1e6,
+        "% of a core": each.cpu * 100,
+        "requests/s": each.requests,
+        "first looks, s": each.ready,
+        "seen after, median s": statistics.median(each.delays),
+        "99 %, s": percentile(each.delays, 0.99),
+        "not seen": each.appeared - len(each.delays),
+    }
+    return shown | ({"longest stop, ms": each.stop * 1000} if each.stop else {})
 
 
-def large_table(result: dict[str, Any]) -> str:
-    """The results of the large prefix as text."""
-
-    def cells(values: list[float]) -> str:
-        return " ".join(f"{value * 1000:7.1f}" for value in values)
-
-    seconds, added = statistics.median(result["taken"]), result["added"] / 1e6
-    return "\n".join(
-        [
-            f"200,000 objects: a look takes {seconds:.1f} s, and the watch {added:.0f} MB",
-            f"longest stop during each look, ms  {cells(result['looking'])}",
-            f"the same after gc.freeze(), ms     {cells(result['frozen'])}",
-            f"the same while nothing looks, ms   {cells(result['idle'])}",
-        ]
-    )
+def measured(way: str, watches: int) -> Measured:
+    """What a process of its own measures, against a server of its own."""
+    with servers.module("benchmarks.watches.server") as server:
+        return Measured(**told(_MODULE, "--way", way, server.url, str(watches)))
 
 
-def plot(results: dict[str, Measured], result: dict[str, Any], path: Path) -> None:
-    """Draw the results."""
-    import matplotlib as mpl  # noqa: PLC0415  # only drawing needs it
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    colors = ["#2a6f97", "#a9a9a9", "#bc6c25"]
-    figure, (memory, cpu, delays, stops) = plt.subplots(
-        1, 4, figsize=(15, 3.6), layout="constrained"
-    )
-    names = list(results)
+def draw(results: dict[str, Measured], path: Path) -> None:
+    """Draw memory, CPU, and how soon what appeared was seen."""
+    figure, ((memory, cpu, delays),) = canvas(1, 3, (13, 3.2))
+    names, colors = list(results), COLORS[: len(results)]
     for axis, title, values in (
-        (memory, "MB resident", [each.resident / 1e6 for each in results.values()]),
-        (cpu, "CPU, % of a core", [each.cpu * 100 for each in results.values()]),
-    ):
-        axis.bar_label(axis.barh(names, values, color=colors), fmt="%.0f", padding=3)
+        (memory, "MB for a thousand", [row(each)["MB a thousand"] for each in results.values()]),
+        (cpu, "% of a core for a thousand",
+         [row(each)["% of a core a thousand"] for each in results.values()]),
+    ):  # fmt: skip
+        axis.bar_label(
+            axis.barh(names, values, color=colors),
+            labels=[number(each) for each in values],
+            padding=3,
+        )
         axis.set(title=title, xlim=(0, max(values) * 1.2))
         axis.invert_yaxis()
     cpu.set_yticklabels([])
-    for color, (name, each) in zip(colors, results.items(), strict=False):
-        shares = [number / len(each.delays) for number in range(len(each.delays))]
+    for color, (name, each) in zip(colors, results.items(), strict=True):
+        shares = [place / len(each.delays) for place in range(len(each.delays))]
         delays.plot(sorted(each.delays), shares, color=color, label=name)
     delays.plot([0, INTERVAL], [0, 1], color="black", linestyle=":", label="no time to look")
     delays.set(title="seen after", xlabel="s", ylabel="share of the objects")
     delays.legend(fontsize=7)
-    for color, state in zip(reversed(colors), ("looking", "frozen", "idle"), strict=True):
-        values = [value * 1000 for value in result[state]]
-        stops.plot(range(1, len(values) + 1), values, "o-", color=color, label=state)
-    stops.set(title="longest stop, 200,000 objects", xlabel="look", ylabel="ms", ylim=(0, None))
-    stops.legend()
-    figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def main() -> None:
     """Measure, print and draw."""
-    arguments = argparse.ArgumentParser(description=__doc__)
+    if sys.argv[1:2] == ["--way"]:
+        way, url, watches = sys.argv[2], sys.argv[3], int(sys.argv[4])
+        seen = by_boto3(url, watches) if way == "boto3" else asyncio.run(by_aiohaul(url, watches))
+        print(json.dumps(asdict(seen)))
+        return
+    arguments = parser(__doc__, rounds=1)
     arguments.add_argument("--watches", type=int, default=10_000, help="of aiohaul")
     arguments.add_argument("--threads", type=int, nargs="+", default=[200, 1000], help="of boto3")
-    arguments.add_argument("--way", help=argparse.SUPPRESS)
-    arguments.add_argument("--url", help=argparse.SUPPRESS)
     chosen = arguments.parse_args()
-    if chosen.way:
-        print(json.dumps(child(chosen.way, chosen.url, chosen.watches)))
-        return
+    if chosen.quick:
+        chosen.watches, chosen.threads = 500, [50]
     ways = [("aiohaul", chosen.watches), *(("boto3", count) for count in chosen.threads)]
-    results = {f"{way}, {count:,}": Measured(**measured(way, count)) for way, count in ways}
-    load = os.getloadavg()[0]
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {load:.1f}")
-    print(table(results))
-    result = measured("large")
-    print(large_table(result))
-    plot(results, result, HERE / "watches.png")
+    results = {f"{way}, {count:,}": measured(way, count) for way, count in ways}
+    rows = {name: row(each) for name, each in results.items()}
+    judged = ("MB a thousand", "% of a core a thousand")
+    plain = [column for each in rows.values() for column in each if column not in judged]
+    table = Table("watches", rows, plain, judged)
+    how = (
+        f"{SHARING} watches look into each prefix, every {INTERVAL:g} s, and an object a second"
+        f" appears in each; {SECONDS:g} s of that are measured once, in a process of its own. With"
+        " boto3 it is a thread for each watch. What is not seen is objects that no watch reported."
+    )
+    found = Result("Watches", how, [table], table.losses(), plot="watches.svg")
+    show(found, chosen, lambda _, path: draw(results, path))
 
 
 if __name__ == "__main__":

@@ -17,30 +17,15 @@ import time
 from collections import defaultdict
 from urllib.parse import parse_qs, urlsplit
 
+from benchmarks.harness.listings import entry, page
+
 #: Objects that are in each prefix from the start, and in the large one.
 FEW = 20
 MANY = 200_000
 _PAGE = 1000
 LARGE = "large/"
-
-
-def _entry(key: str) -> str:
-    return (
-        f"<Contents><Key>{key}</Key><LastModified>2026-01-31T10:20:30.000Z</LastModified>"
-        "<ETag>&quot;0123456789abcdef0123456789abcdef&quot;</ETag><Size>1024</Size>"
-        "<StorageClass>STANDARD</StorageClass></Contents>"
-    )
-
-
-def _page(prefix: str, entries: str, after: str = "") -> bytes:
-    truncated = "true" if after else "false"
-    token = f"<NextContinuationToken>{after}</NextContinuationToken>" if after else ""
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name>'
-        f"<Prefix>{prefix}</Prefix><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>"
-        f"<IsTruncated>{truncated}</IsTruncated>{token}{entries}</ListBucketResult>"
-    ).encode()
+#: Bytes of each object.
+SIZE = 1024
 
 
 class Objects:
@@ -59,17 +44,17 @@ class Objects:
             return self._large_pages()[int(token or 0)]
         entries = self._entries[prefix]
         if not entries:
-            entries.extend(_entry(f"{prefix}{number}") for number in range(FEW))
-        return _page(prefix, "".join(entries))
+            entries.extend(entry(f"{prefix}{number}", SIZE) for number in range(FEW))
+        return page("b", prefix, "".join(entries))
 
     def _large_pages(self) -> list[bytes]:
         if not self._large:
             pages = MANY // _PAGE
-            for page in range(pages):
-                names = range(page * _PAGE, (page + 1) * _PAGE)
-                entries = "".join(_entry(f"{LARGE}report-{name:08}.csv") for name in names)
-                after = str(page + 1) if page + 1 < pages else ""
-                self._large.append(_page(LARGE, entries, after))
+            for number in range(pages):
+                names = range(number * _PAGE, (number + 1) * _PAGE)
+                entries = "".join(entry(f"{LARGE}report-{name:08}.csv", SIZE) for name in names)
+                after = str(number + 1) if number + 1 < pages else ""
+                self._large.append(page("b", LARGE, entries, after))
         return self._large
 
     async def put(self, prefixes: int, rate: float, seconds: float) -> None:
@@ -80,7 +65,7 @@ class Objects:
             if pause > 0:
                 await asyncio.sleep(pause)
             prefix = f"p{number % prefixes:04}/"
-            self._entries[prefix].append(_entry(f"{prefix}{time.monotonic_ns()}"))
+            self._entries[prefix].append(entry(f"{prefix}{time.monotonic_ns()}", SIZE))
             self.appeared += 1
 
 
