@@ -36,6 +36,7 @@ BENCHMARKS = (
     "copies.bench_tee",
     "watches.bench_watches",
     "watches.bench_large",
+    "watches.bench_events",
     "invocations.bench_held",
     "growth.bench_growth",
     "requests.bench_requests",

@@ -35,7 +35,7 @@ _MODULE = "benchmarks.watches.bench_large"
 LOOKS = 3
 #: Milliseconds.
 STOP_AIM = 10.0
-MEDIAN, WORST = "longest stop, median ms", "worst, ms"
+MEDIAN, WORST, OWN = "longest stop, median ms", "worst, ms", "worst, ms of its own CPU"
 STATES = {
     "looking": "aiohaul, as Python comes",
     "frozen": "aiohaul, after gc.freeze()",
@@ -45,7 +45,7 @@ STATES = {
 
 async def look(url: str) -> dict[str, Any]:
     """What one watch stops the loop for, and takes, in this process."""
-    stops: list[float] = []
+    stops: list[tuple[float, float]] = []
     taken: list[float] = []
     monitor = Monitor(0.001)
     begun = time.perf_counter()
@@ -53,9 +53,9 @@ async def look(url: str) -> dict[str, Any]:
 
     def looked(_: aiohaul.Event) -> None:
         nonlocal begun
-        stops.append(monitor.longest)
+        stops.append(monitor.stop())
         taken.append(time.perf_counter() - begun)
-        monitor.longest, begun = 0.0, time.perf_counter()
+        begun = time.perf_counter()
         if len(stops) == LOOKS + 1:
             gc.freeze()
         if len(stops) > 2 * LOOKS:
@@ -74,9 +74,9 @@ async def look(url: str) -> dict[str, Any]:
         await asyncio.wait([step])
     idle = []
     for _ in range(LOOKS):
-        monitor.longest = 0.0
+        monitor.stop()
         await asyncio.sleep(1)
-        idle.append(monitor.longest)
+        idle.append(monitor.stop())
     ticking.cancel()
     return {
         "looking": stops[1 : LOOKS + 1],
@@ -91,8 +91,9 @@ def rows(seen: dict[str, Any]) -> dict[str, Figures]:
     """What is shown."""
     return {
         name: {
-            MEDIAN: statistics.median(seen[state]) * 1000,
-            WORST: max(seen[state]) * 1000,
+            MEDIAN: statistics.median(wall for wall, _ in seen[state]) * 1000,
+            WORST: max(wall for wall, _ in seen[state]) * 1000,
+            OWN: max(cpu for _, cpu in seen[state]) * 1000,
         }
         | ({"s a look": statistics.median(seen["taken"]), "MB a watch": seen["added"] / 1e6}
            if state == "looking" else {})
@@ -104,9 +105,9 @@ def draw(seen: dict[str, Any], path: Path) -> None:
     """Draw the stops."""
     figure, ((axis,),) = canvas(1, 1, (6, 3))
     for color, (state, name) in zip(COLORS, STATES.items(), strict=False):
-        values = [value * 1000 for value in seen[state]]
+        values = [cpu * 1000 for _, cpu in seen[state]]
         axis.plot(range(1, len(values) + 1), values, "o-", color=color, label=name)
-    axis.set(title="longest stop, 200,000 objects", xlabel="look", ylabel="ms", ylim=(0, None))
+    axis.set(title="longest stop, 200,000 objects, CPU", xlabel="look", ylabel="ms", ylim=(0, None))
     axis.set_xticks(range(1, LOOKS + 1))
     axis.legend(fontsize=7)
     save(figure, path)
@@ -121,12 +122,12 @@ def main() -> None:
     with servers.module("benchmarks.watches.server") as server:
         seen = told(_MODULE, "--look", server.url)
     shown = rows(seen)
-    table = Table("200,000 objects", shown, plain=(MEDIAN, WORST, "s a look", "MB a watch"))
+    table = Table("200,000 objects", shown, plain=(MEDIAN, WORST, OWN, "s a look", "MB a watch"))
     found = Result(
         "A watch of a large prefix",
         f"{LOOKS} looks in each state, one watch, one process.",
         [table],
-        [aim(MEDIAN, shown[STATES["looking"]][MEDIAN], STOP_AIM)],
+        [aim(OWN, shown[STATES["looking"]][OWN], STOP_AIM)],
         plot="large.svg",
     )
     show(found, chosen, lambda _, path: draw(seen, path))

@@ -186,7 +186,8 @@ class Queue:
     async def tidy(self) -> None:
         """Delete the messages that were handed over (DeleteMessageBatch).
 
-        One that cannot be deleted comes again, which does no harm.
+        One that cannot be deleted comes again, which does no harm. Those of a request that is
+        cancelled are tried once more with the next ones.
         """
         done, self._done[:] = list(self._done), []
         if not done:
@@ -196,6 +197,7 @@ class Queue:
                 tasks.start_soon(self._delete, batch)
 
     async def _delete(self, receipts: Sequence[str]) -> None:
+        answered = False
         try:
             answer = await self._sqs.call(
                 "delete_message_batch",
@@ -206,13 +208,20 @@ class Queue:
                 ],
             )
         except ServiceError as error:
+            answered = True
             _log.warning("messages that were handed over will come again: %s", error)
             return
+        else:
+            answered = True
+        finally:
+            if not answered:
+                self._done += receipts
         for failed in answer.get("Failed", ()):
             _log.warning("a message that was handed over will come again: %s", failed)
 
     async def _work(self) -> None:
         """Receive once, with many requests while there are many messages."""
+        await self.tidy()
         try:
             if self._receives == 1:
                 messages = await self._receive(_LONG_POLL)
@@ -231,7 +240,6 @@ class Queue:
             told = [(each["Body"], each["ReceiptHandle"]) for each in messages]
         for body, receipt in told:
             self._route(body, receipt)
-        await self.tidy()
 
     async def _receive(self, seconds: int) -> list[Any]:
         answer = await self._sqs.call(

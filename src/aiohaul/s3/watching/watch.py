@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +15,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import first_of
+from aiohaul.concurrency import first_of, work
 from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError
 from aiohaul.progress import OnProgress, Watching, ignore
 from aiohaul.s3.objects import S3Object, head_object, uri
@@ -25,7 +26,8 @@ from aiohaul.s3.watching.queues import Listener, Queue
 
 #: Changes that are kept for whoever iterates; a look that shows more is broken off.
 _MOST_PENDING = 20_000
-#: HEAD requests at the same time that follow the hints of a queue.
+#: Hints of a queue that are followed in one go, and HEAD requests of these at the same time.
+_HINTS = 1000
 _HEADS = 64
 #: Digests that are packed for a cursor without giving the loop a turn.
 _PACKED = 4000
@@ -226,13 +228,14 @@ class Watch(Viewer):
             self.listing.poke()
         self._tell()
 
-    async def _follow_hints(self) -> None:
+    async def _follow_hints(self, queue: Queue) -> None:
         """Look at the objects that the queue named (HeadObject)."""
-        hints = list(islice(self._listener.hints, _HEADS))
+        hints = list(islice(self._listener.hints, _HINTS))
         s3 = await self._s3()
         async with anyio.create_task_group() as tasks:
-            for key in hints:
-                tasks.start_soon(self._follow_hint, s3, key)
+            tasks.start_soon(queue.tidy)
+            looks = (partial(self._follow_hint, s3, key) for key in hints)
+            await work(looks, min(_HEADS, len(hints)))
         self._listener.release_but(self._pending.keys() | self._unclear)
 
     async def _follow_hint(self, s3: Service, key: str) -> None:
@@ -252,8 +255,8 @@ class Watch(Viewer):
         if self._queue is None and self._open_queue is not None:
             self._queue = await self._open_queue()
             self._queue.join(self._listener)
-        if self._listener.hints and self._looks:
-            await self._follow_hints()
+        if self._queue is not None and self._listener.hints and self._looks:
+            await self._follow_hints(self._queue)
             return
         self.settled = self._listener.settled = False
         try:
