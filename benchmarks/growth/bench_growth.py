@@ -4,7 +4,7 @@
     python -m benchmarks.growth.bench_growth [--objects N …] [--destinations N …] [--most COPIES]
 
 Server-side copies of 100 to 100,000 objects to 1, 3 and 10 buckets, and one object through this
-machine to as many; beside aiohaul, s5cmd with 3 buckets. The endpoints are the benchmark's own:
+machine to as many; beside aiohaul, s5cmd with one bucket. The endpoints are the benchmark's own:
 they keep nothing and answer at once, so that what grows is the client. Whole processes are
 measured: time, CPU and peak memory. What is more copies than ``--most`` is left out.
 
@@ -36,7 +36,7 @@ EACH = bench_worker.EACH
 #: From here to there in the power, it grows in proportion.
 STRAIGHT = (0.9, 1.1)
 #: Destinations with which s5cmd is shown.
-BESIDE = 3
+BESIDE = 1
 MIB = 2**20
 
 #: Figures by the number of objects.
@@ -102,8 +102,14 @@ def straightness(name: str, curve: Mapping[float, Figures], destinations: int) -
             continue
         powers = exponents(points)
         steps = ", ".join(
-            f"{power:.2f} ({start:,.0f} to {end:,.0f})" for (start, end), power in powers.items()
+            f"{power:.2f} from {start:,.0f} to {end:,.0f}" for (start, end), power in powers.items()
         )
+        bends = [
+            f"{start:,.0f} and {end:,.0f}"
+            for (start, end), power in powers.items()
+            if not STRAIGHT[0] < power < STRAIGHT[1]
+        ]
+        shape = f"it bends between {', '.join(bends)}" if bends else "it is straight"
         begin, slope = line(points)
         unit = "MiB" if column == PEAK else "s"
         each = slope / destinations * 1e6 if column != PEAK else slope * 2**20
@@ -111,8 +117,9 @@ def straightness(name: str, curve: Mapping[float, Figures], destinations: int) -
         worst = max(points, key=lambda count: abs(points[count] / (begin + slope * count) - 1))
         off = points[worst] / (begin + slope * worst) - 1
         yield (
-            f"{name}, {column}: by the powers {steps}. The line through all: {number(begin)} {unit}"
-            f" and {number(each)} {per}; farthest from it, by {off:+.0%}, are {worst:,.0f} objects."
+            f"{name}, {column}: by the powers {steps}: {shape}. Start and slope of the line"
+            f" through all: {number(begin)} {unit}, {number(each)} {per}; farthest from that line,"
+            f" by {off:+.0%}, are {worst:,.0f} objects."
         )
 
 
@@ -161,7 +168,7 @@ def main() -> None:
     counts = [100, 1000, 10_000, 100_000]
     arguments.add_argument("--objects", type=int, nargs="+", default=counts)
     arguments.add_argument("--destinations", type=int, nargs="+", default=[1, 3, 10])
-    arguments.add_argument("--most", type=int, default=300_000, help="copies of one run")
+    arguments.add_argument("--most", type=int, default=100_000, help="copies of one run")
     arguments.add_argument("--size", type=int, default=256, help="MiB of the one object")
     chosen = arguments.parse_args()
     if chosen.quick:
