@@ -35,6 +35,8 @@ SHOWN = (SECONDS, CPU, PEAK)
 EACH = bench_worker.EACH
 #: From here to there in the power, it grows in proportion.
 STRAIGHT = (0.9, 1.1)
+#: Below that it does not grow.
+FLAT = 0.1
 #: Destinations with which s5cmd is shown.
 BESIDE = 1
 MIB = 2**20
@@ -102,14 +104,10 @@ def straightness(name: str, curve: Mapping[float, Figures], destinations: int) -
             continue
         powers = exponents(points)
         steps = ", ".join(
-            f"{power:.2f} from {start:,.0f} to {end:,.0f}" for (start, end), power in powers.items()
-        )
-        bends = [
-            f"{start:,.0f} and {end:,.0f}"
+            f"{start:,.0f} to {end:,.0f}: {power:.2f}, {shape(power)}"
             for (start, end), power in powers.items()
-            if not STRAIGHT[0] < power < STRAIGHT[1]
-        ]
-        shape = f"it bends between {', '.join(bends)}" if bends else "it is straight"
+        )
+        bent = len({shape(power) for power in powers.values()}) > 1
         begin, slope = line(points)
         unit = "MiB" if column == PEAK else "s"
         each = slope / destinations * 1e6 if column != PEAK else slope * 2**20
@@ -117,10 +115,19 @@ def straightness(name: str, curve: Mapping[float, Figures], destinations: int) -
         worst = max(points, key=lambda count: abs(points[count] / (begin + slope * count) - 1))
         off = points[worst] / (begin + slope * worst) - 1
         yield (
-            f"{name}, {column}: by the powers {steps}: {shape}. Start and slope of the line"
-            f" through all: {number(begin)} {unit}, {number(each)} {per}; farthest from that line,"
-            f" by {off:+.0%}, are {worst:,.0f} objects."
+            f"{name}, {column}{', bends' if bent else ''}: {steps}. The line through all begins"
+            f" with {number(begin)} {unit} and takes {number(each)} {per}; farthest from it, by"
+            f" {off:+.0%}, are {worst:,.0f} objects."
         )
+
+
+def shape(power: float) -> str:
+    """A power of growth in words."""
+    if power < FLAT:
+        return "flat"
+    if power < STRAIGHT[0]:
+        return "less than in proportion"
+    return "in proportion" if power < STRAIGHT[1] else "more than in proportion"
 
 
 def measure(chosen: argparse.Namespace) -> Result:
