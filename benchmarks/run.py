@@ -42,7 +42,7 @@ BENCHMARKS = (
     "otf.bench_transfer",
 )
 #: Seconds after which one of them is taken for hung.
-_PATIENCE = 900
+_PATIENCE = 1800
 
 
 @dataclass(frozen=True)

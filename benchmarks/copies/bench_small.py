@@ -177,8 +177,8 @@ def how(chosen: argparse.Namespace) -> str:
         " their CPU is told beside."
     )
     if max(chosen.objects) >= MANY:
-        place = "also there" if chosen.real else "on an endpoint that answers from memory"
-        text += f" From {MANY:,} objects on {place}, rounds: {few} of aiohaul and s5cmd, else 1."
+        place = "still there" if chosen.real else "on an endpoint that answers from memory"
+        text += f" From {MANY:,} objects on it is {place}, with rounds: {few} of aiohaul and s5cmd, else 1."
     return text
 
 
