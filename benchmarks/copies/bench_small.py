@@ -178,7 +178,10 @@ def how(chosen: argparse.Namespace) -> str:
     )
     if max(chosen.objects) >= MANY:
         place = "still there" if chosen.real else "on an endpoint that answers from memory"
-        text += f" From {MANY:,} objects on it is {place}, with rounds: {few} of aiohaul and s5cmd, else 1."
+        text += (
+            f" From {MANY:,} objects on it is {place}, and rounds are {few} of aiohaul and s5cmd,"
+            " 1 of the others."
+        )
     return text
 
 
