@@ -43,7 +43,7 @@ BENCHMARKS = (
     "otf.bench_transfer",
 )
 #: Seconds after which one of them is taken for hung.
-_PATIENCE = 900
+_PATIENCE = 1800
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ def main() -> None:
         for name in chosen.only:
             print(f"\n# {name}", flush=True)
             runs.append(run(name, scratch, plots, quick=chosen.quick))
+            print(f"{runs[-1].seconds:.0f} s", flush=True)
     for each in runs:
         print(f"{each.seconds:6.0f} s  {each.name}{': failed' if each.failed else ''}")
     if chosen.quick or tuple(chosen.only) != BENCHMARKS:

@@ -165,7 +165,7 @@ def main() -> None:
         return
     arguments = parser(__doc__, rounds=1)
     arguments.add_argument("--size", type=float, default=1, help="GiB of the large object")
-    arguments.add_argument("--small", type=int, default=32, help="MiB where one is slow")
+    arguments.add_argument("--small", type=int, default=16, help="MiB where one is slow")
     arguments.add_argument("--linked", type=int, default=256, help="MiB where all are equal")
     chosen = arguments.parse_args()
     if chosen.quick:

@@ -4,7 +4,7 @@
     python -m benchmarks.growth.bench_growth [--objects N …] [--destinations N …] [--most COPIES]
 
 Server-side copies of 100 to 100,000 objects to 1, 3 and 10 buckets, and one object through this
-machine to as many; beside aiohaul, s5cmd with 3 buckets. The endpoints are the benchmark's own:
+machine to as many; beside aiohaul, s5cmd with one bucket. The endpoints are the benchmark's own:
 they keep nothing and answer at once, so that what grows is the client. Whole processes are
 measured: time, CPU and peak memory. What is more copies than ``--most`` is left out.
 
@@ -35,8 +35,10 @@ SHOWN = (SECONDS, CPU, PEAK)
 EACH = bench_worker.EACH
 #: From here to there in the power, it grows in proportion.
 STRAIGHT = (0.9, 1.1)
+#: Below that it does not grow.
+FLAT = 0.1
 #: Destinations with which s5cmd is shown.
-BESIDE = 3
+BESIDE = 1
 MIB = 2**20
 
 #: Figures by the number of objects.
@@ -102,8 +104,10 @@ def straightness(name: str, curve: Mapping[float, Figures], destinations: int) -
             continue
         powers = exponents(points)
         steps = ", ".join(
-            f"{power:.2f} ({start:,.0f} to {end:,.0f})" for (start, end), power in powers.items()
+            f"{start:,.0f} to {end:,.0f}: {power:.2f}, {shape(power)}"
+            for (start, end), power in powers.items()
         )
+        bent = len({shape(power) for power in powers.values()}) > 1
         begin, slope = line(points)
         unit = "MiB" if column == PEAK else "s"
         each = slope / destinations * 1e6 if column != PEAK else slope * 2**20
@@ -111,9 +115,19 @@ def straightness(name: str, curve: Mapping[float, Figures], destinations: int) -
         worst = max(points, key=lambda count: abs(points[count] / (begin + slope * count) - 1))
         off = points[worst] / (begin + slope * worst) - 1
         yield (
-            f"{name}, {column}: by the powers {steps}. The line through all: {number(begin)} {unit}"
-            f" and {number(each)} {per}; farthest from it, by {off:+.0%}, are {worst:,.0f} objects."
+            f"{name}, {column}{', bends' if bent else ''}: {steps}. The line through all begins"
+            f" with {number(begin)} {unit} and takes {number(each)} {per}; farthest from it, by"
+            f" {off:+.0%}, are {worst:,.0f} objects."
         )
+
+
+def shape(power: float) -> str:
+    """A power of growth in words."""
+    if power < FLAT:
+        return "flat"
+    if power < STRAIGHT[0]:
+        return "less than in proportion"
+    return "in proportion" if power < STRAIGHT[1] else "more than in proportion"
 
 
 def measure(chosen: argparse.Namespace) -> Result:
@@ -161,7 +175,7 @@ def main() -> None:
     counts = [100, 1000, 10_000, 100_000]
     arguments.add_argument("--objects", type=int, nargs="+", default=counts)
     arguments.add_argument("--destinations", type=int, nargs="+", default=[1, 3, 10])
-    arguments.add_argument("--most", type=int, default=300_000, help="copies of one run")
+    arguments.add_argument("--most", type=int, default=100_000, help="copies of one run")
     arguments.add_argument("--size", type=int, default=256, help="MiB of the one object")
     chosen = arguments.parse_args()
     if chosen.quick:

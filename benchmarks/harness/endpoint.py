@@ -71,12 +71,13 @@ def _asked(head: bytes, pattern: bytes) -> bytes:
 
 
 def _pages(prefix: str) -> list[bytes]:
-    found = re.search(r"(\d+)/$", prefix)
+    found = re.search(r"(\d+)/?$", prefix)
     count = int(found[1]) if found else 0
+    directory = f"{prefix.removesuffix('/')}/"
     made = []
     for start in range(0, count or 1, PAGE):
         names = range(start, min(start + PAGE, count))
-        entries = "".join(entry(f"{prefix}report-{number:08}.csv", SIZE) for number in names)
+        entries = "".join(entry(f"{directory}report-{number:08}.csv", SIZE) for number in names)
         after = str(start // PAGE + 1) if start + PAGE < count else ""
         made.append(_answer(_XML, page("bucket", prefix, entries, after)))
     return made

@@ -19,9 +19,11 @@ def page(bucket: str, prefix: str, entries: str, after: str = "") -> bytes:
     """A page, and the token of the one after it."""
     truncated = "true" if after else "false"
     token = f"<NextContinuationToken>{after}</NextContinuationToken>" if after else ""
+    count = entries.count("<Contents>")
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{bucket}</Name>'
-        f"<Prefix>{prefix}</Prefix><KeyCount>{entries.count('<Contents>')}</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>"
+        f"<Prefix>{prefix}</Prefix><KeyCount>{count}</KeyCount><MaxKeys>1000</MaxKeys>"
+        "<EncodingType>url</EncodingType>"
         f"<IsTruncated>{truncated}</IsTruncated>{token}{entries}</ListBucketResult>"
     ).encode()

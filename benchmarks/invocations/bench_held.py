@@ -197,9 +197,9 @@ def main() -> None:
         return
     arguments = parser(__doc__, rounds=1)
     arguments.add_argument("--hold", type=float, default=10.0, help="seconds for each call")
-    arguments.add_argument("--calls", type=int, nargs="+", default=[1000, 200])
+    arguments.add_argument("--calls", type=int, nargs="+", default=[1000])
     arguments.add_argument(
-        "--tasks", type=float, default=20.0, help="seconds for each Fargate task"
+        "--tasks", type=float, default=15.0, help="seconds for each Fargate task"
     )
     arguments.add_argument("--followed", type=int, default=200, help="Fargate tasks")
     chosen = arguments.parse_args()

@@ -9,8 +9,8 @@ process of its own, that lists once to get ready, then lists all keys and counts
 threads, is told for 1,000 keys. s5cmd is a program: its CPU is that of ``s5cmd ls`` of all keys,
 less that of ``s5cmd ls`` of one page. Then all keys are listed once more while something else on
 the loop wants its turn all the time: the longest time between two of its turns is the longest stop
-(the median of three such listings; beside it the same while nothing is listed, for the machine has
-other things to do as well). What was listed is kept, as one that copies it would.
+(beside it that of a second in which nothing is listed, for the machine has other things to do as
+well). What was listed is kept, as one that copies it would.
 """
 
 # a module, whose output is its purpose
@@ -21,7 +21,6 @@ import argparse
 import asyncio
 import gc
 import json
-import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -44,7 +43,6 @@ IDLE = "without listing, ms"
 WHOLE = "whole process, s CPU"
 #: What the aims are, in milliseconds.
 CPU_AIM, STOP_AIM = 5.0, 10.0
-_LOOKS = 3
 _MODULE = "benchmarks.listing.bench_listing"
 
 #: Lists all keys below a prefix.
@@ -117,13 +115,13 @@ async def child(way: str, url: str, keys: int) -> Figures:
         if len(found) != keys:
             raise SystemExit(f"{way} found {len(found)} keys")
         whole = time.process_time()
-        stops = [await _stop(everything(f"n{keys}/")) for _ in range(_LOOKS)]
-        idle = [await _stop(asyncio.sleep(wall)) for _ in range(_LOOKS)]
+        stop = await _stop(everything(f"n{keys}/"))
+        idle = await _stop(asyncio.sleep(1))
     return {
         EACH: cpu * 1000 / (keys / 1000),
         SECONDS: wall,
-        STOP: statistics.median(stops) * 1000,
-        IDLE: statistics.median(idle) * 1000,
+        STOP: stop * 1000,
+        IDLE: idle * 1000,
         WHOLE: whole,
         PEAK: _peak(),
     }
@@ -163,7 +161,7 @@ def measure(chosen: argparse.Namespace) -> Result:
             way: partial(told, _MODULE, "--way", way, server.url, str(chosen.keys)) for way in WAYS
         }
         ways["s5cmd ls"] = lambda: s5cmd(server.url, chosen.keys)
-        rows = medians(in_turns(ways, chosen.rounds, warm_up=False))
+        rows = medians(in_turns(ways, chosen.rounds, fewer={"aiobotocore": 1}, warm_up=False))
         profiles = {}
         if chosen.profile:
             shares = profile(_MODULE, "--list", server.url, str(chosen.keys))
@@ -171,7 +169,8 @@ def measure(chosen: argparse.Namespace) -> Result:
     table = Table(f"{chosen.keys:,} keys", rows, (STOP, IDLE), (EACH, SECONDS, STOP, WHOLE, PEAK))
     ours = rows["aiohaul"]
     how = (
-        f"Pages of 1,000 keys from memory, {chosen.rounds} rounds, medians, ratios to aiohaul."
+        f"Pages of 1,000 keys from memory, {chosen.rounds} rounds (aiobotocore: 1), medians,"
+        " ratios to aiohaul."
         " The objects are kept in a list. The whole process is the imports, the client and the"
         " first listing of all keys."
     )

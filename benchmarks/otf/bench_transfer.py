@@ -72,7 +72,7 @@ def measure(chosen: argparse.Namespace) -> Result:
 
 def main() -> None:
     """Measure, print and draw."""
-    arguments = parser(__doc__, rounds=2)
+    arguments = parser(__doc__, rounds=1)
     arguments.add_argument("--objects", type=int, nargs="+", default=[1, 100, 1000])
     chosen = arguments.parse_args()
     if chosen.quick:

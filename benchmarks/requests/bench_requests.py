@@ -232,7 +232,7 @@ def found(chosen: argparse.Namespace) -> Result:
 
 def main() -> None:
     """Measure, print and draw."""
-    chosen = parser(__doc__, rounds=5).parse_args()
+    chosen = parser(__doc__, rounds=3).parse_args()
     if chosen.quick:
         chosen.rounds = 1
     show(found(chosen), chosen, bars(tuple(REQUESTS), log=True))
