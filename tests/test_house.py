@@ -22,7 +22,8 @@ FLOORS = [
     {"s3", "compute", "parameters"},
     {"session"},
     {"tasks", "blocking"},
-    {"demo", "display", "display_watch"},
+    {"demo", "display", "display_batch", "display_watch", "timeline"},
+    {"running"},
     {"cli"},
 ]
 PUBLIC = """

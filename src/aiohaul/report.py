@@ -292,7 +292,9 @@ class BatchReport:
         }
 
 
-Report = TransferReport | TouchReport | InvocationReport | FargateReport | BatchReport
+#: What one transfer or execution did.
+SingleReport = TransferReport | TouchReport | InvocationReport | FargateReport
+Report = SingleReport | BatchReport
 
 #: How many failures a sentence about a batch tells of.
 _TOLD = 3

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohaul.progress import OnProgress
-from aiohaul.report import FargateReport, InvocationReport, TouchReport, TransferReport
+from aiohaul.report import SingleReport
 from aiohaul.s3.journal import Journal
 from aiohaul.session import Session
 from aiohaul.tasks.definition import Task, Transfer
@@ -22,7 +22,7 @@ async def run_single(
     session: Session,
     on_progress: OnProgress,
     journal: Path | None,
-) -> TransferReport | TouchReport | InvocationReport | FargateReport:
+) -> SingleReport:
     """Carry out a transfer, with its journal if there is one, or an execution.
 
     Raises:
