@@ -200,6 +200,20 @@ async def test_transfer_that_fails_in_part_leaves_its_report(moto_s3: Store) -> 
     assert told["tasks"][0]["failure"]["kind"] == "TransferError"
 
 
+async def test_journal_is_that_of_the_transfers(moto_s3: Store, tmp_path: Path) -> None:
+    inbox, out = await moto_s3.bucket(), await moto_s3.bucket()
+    await moto_s3.fill(inbox, {f"src/{n}": b"x" for n in range(3)})
+    late = f"{out}-late"
+    copy = transfer(source(moto_s3, inbox), to(moto_s3, out), to(moto_s3, late))
+    around: dict[str, Any] = {"tasks": {"copy": copy}, "journal": tmp_path / "copies.db"}
+    await failed(batch(step(1, "copy")), **around)
+    await moto_s3.bucket(late)
+    report = (await done(batch(step(1, "copy")), **around)).tasks[0].report
+    assert isinstance(report, aiohaul.TransferReport)
+    assert [each.kept for each in report.destinations] == [3, 0]
+    assert len(await moto_s3.keys(late)) == 3
+
+
 # Time
 
 

@@ -179,9 +179,7 @@ async def test_timeline_that_cannot_be_written_is_noticed_before_anything_runs(
 # The timeline
 
 
-def task(
-    order_id: int, state: aiohaul.BatchTaskReport | Any, **more: Any
-) -> aiohaul.BatchTaskReport:
+def task(order_id: int, state: Any, **more: Any) -> aiohaul.BatchTaskReport:
     given = {"dependencies": (), "started": None, **more}
     return aiohaul.BatchTaskReport(order_id, f"task-{order_id}", state, **given)
 

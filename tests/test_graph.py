@@ -123,7 +123,8 @@ def test_schedule_runs_what_it_may_in_any_order_of_endings(
     schedule = Schedule(nodes(edges), kept)
     started = set(schedule.first)
     running = list(schedule.first)
-    let_on, barred, skipped = set(kept), set(), {}
+    let_on, barred = set(kept), set[int]()
+    skipped: dict[int, int] = {}
     while True:
         expected = {
             each

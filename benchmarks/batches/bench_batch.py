@@ -113,7 +113,7 @@ def measure(way: Way, folder: Path) -> Figures:
         begun = time.perf_counter()
         process = subprocess.Popen(
             way.command(folder),
-            env=variables | way.variables,
+            env={**variables, **way.variables},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

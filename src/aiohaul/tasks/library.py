@@ -36,7 +36,7 @@ class Library(Protocol):
 
 def library(tasks: Tasks) -> Library:
     """What finds definitions there. A folder is looked through once, here: it blocks."""
-    return Folder(tasks) if isinstance(tasks, Path) else Given(tasks)
+    return Given(tasks) if isinstance(tasks, Mapping) else Folder(Path(tasks))
 
 
 class Given:
