@@ -30,7 +30,12 @@ def deep(depth: int) -> dict[str, dict[str, Any]]:
         (batch(step(1, "a", 2), step(2, "b", 1)), TASKS, "tasks[0].dependencies", "a cycle"),
         (batch(step(1, "a", 9)), TASKS, "tasks[0].dependencies[0]", "no task with order_id 9"),
         (batch(step(1, "a"), step(1, "b")), TASKS, "tasks[1].order_id", "already"),
-        (batch(step(1, "a"), step(2, "c")), TASKS, "tasks[1].task_id", "no task 'c' was given"),
+        (
+            batch(step(1, "a"), step(2, "c")),
+            TASKS,
+            "tasks[1].task_id",
+            "'c' cannot be run: no definition of it was given",
+        ),
         (batch(step(1, "a"), step(2, "wrong")), TASKS, "tasks[1].task_id", "'wrong'.*payload: "),
         (batch(step(1, "x")), {"x": 7}, "tasks[0].task_id", "expected a JSON object"),
         (batch(step(1, "a", timeout=0)), TASKS, "tasks[0].timeout", "0 is not a number of sec"),
@@ -78,7 +83,7 @@ async def test_wrong_batch_is_refused_before_any_request(
 async def test_batch_without_its_tasks() -> None:
     definition = batch(step(1, "a"))
     aiohaul.validate(definition)
-    with pytest.raises(aiohaul.DefinitionError, match="not told where"):
+    with pytest.raises(aiohaul.DefinitionError, match="no definition of it was given"):
         await aiohaul.run(definition)
     with pytest.raises(aiohaul.DefinitionError, match="a cycle"):
         aiohaul.validate(batch(step(1, "a", 1)))

@@ -50,7 +50,8 @@ class Given:
         try:
             return self._tasks[task_id]
         except KeyError:
-            raise DefinitionError("", f"no task {task_id!r} was given") from None
+            problem = "no definition of it was given: 'tasks' takes a mapping, or a folder"
+            raise DefinitionError("", problem) from None
 
 
 class Folder:

@@ -75,10 +75,8 @@ async def run(
         ServiceError: AWS, or the way to it, refused or failed a request.
     """
     if is_batch(definition):
-        if tasks is None:
-            raise DefinitionError("tasks", "are to be run, and run() was not told where they are")
         # Files are read, and a thousand definitions checked.
-        task = await to_thread.run_sync(parse_any, definition, tasks, abandon_on_cancel=True)
+        task = await to_thread.run_sync(parse_any, definition, tasks or {}, abandon_on_cancel=True)
     else:
         task = parse_any(definition, None)
         if state is not None:
