@@ -183,8 +183,8 @@ def main() -> None:
     own, reference = Path(sys.executable), reference_python()
     ways = [
         Way("aiohaul", own, {}, otf=False),
-        Way("OTF, turned up, aiohaul's handlers", own, QUICK),
-        Way("OTF, turned up, otf-addons-aws", reference, QUICK),
+        Way("OTF tuned, aiohaul's handlers", own, QUICK),
+        Way("OTF tuned, otf-addons-aws", reference, QUICK),
         Way("OTF as it comes, aiohaul's handlers", own, AS_IT_COMES),
         Way("OTF as it comes, otf-addons-aws", reference, AS_IT_COMES),
     ]
