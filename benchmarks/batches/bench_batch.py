@@ -6,11 +6,11 @@
 Each layer of ten calls waits for all of the layer before. A call is held for as long as its
 payload says by a server in a process of its own, on 127.0.0.1, so the calls alone take ten times
 that. The same folder of definitions is run by `aiohaul run`, by Open Task Framework's own batch
-handler with the addon that aiohaul replaces, and by it with aiohaul's handlers; as it comes, and
-with its polling and its pauses turned down as far as it lets. Whole processes are measured, from
-their start to their end, their imports included; one of each in every round, the figures are
-medians, and ratios those of the rounds. Prints a table and writes ``batch.png`` beside this file.
-Linux only.
+handler with the addon that aiohaul replaces, and by it with aiohaul's handlers: as it comes, and
+tuned, with a look every twentieth of a second and no pause after each start. Whole processes are
+measured, from their start to their end, their imports included; one of each in every round, the
+figures are medians, and ratios those of the rounds. Prints a table and writes ``batch.png`` beside
+this file. Linux only.
 """
 
 from __future__ import annotations
