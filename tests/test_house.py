@@ -22,24 +22,26 @@ FLOORS = [
     {"s3", "compute", "parameters"},
     {"session"},
     {"tasks", "blocking"},
-    {"demo", "display", "display_watch"},
+    {"demo", "display", "display_batch", "display_watch", "timeline"},
+    {"running"},
     {"cli"},
 ]
 PUBLIC = """
-AccessDeniedError Acted Action ActionReport BucketNotFoundError Change ClusterNotFoundError
-CollisionError Conditions ConflictError Copied CredentialsError CursorError DefinitionError
-Destination DestinationReport DurableExecution DurableExecutionError DurableTimeoutError
-EndpointError Event Failed Failure FargateHandler FargateReport Flagged Found FunctionError
-FunctionNameError FunctionNotFoundError HaulError Invocation InvocationReport JournalBusyError
-JournalError LambdaHandler LocalDestination LocalFile LocalFileError LocalFileExistsError
-LogGroupNotFoundError LogLine LogsHandler MissingExtraError NothingFoundError ObjectExistsError
-ObjectNotFoundError OutcomeUnknownError Parameter ParameterNotFoundError PayloadError
-PayloadTooLargeError PlanError PreconditionFailedError QueueNotFoundError Rename S3Handler
-S3Object SSMHandler Secret SecretNotFoundError SecretValueError SecretsHandler ServiceError
-Session SessionError Settings SettingsError Stream StreamError TaskError TaskFailedError
-TaskResult TaskStartError TaskTimeoutError ThrottledError TouchReport TransferError TransferReport
-UnreachableError UnsupportedError VerificationError Watch WatchTimeoutError Watching clean run
-validate
+AccessDeniedError Acted Action ActionReport BatchBusyError BatchEnded BatchError BatchReport
+BatchStarted BatchStateError BatchTaskReport BatchTimeoutError BucketNotFoundError Change
+ClusterNotFoundError CollisionError Conditions ConflictError Copied CredentialsError CursorError
+DefinitionError Destination DestinationReport DurableExecution DurableExecutionError
+DurableTimeoutError EndpointError Event Failed Failure FargateHandler FargateReport Flagged Found
+FunctionError FunctionNameError FunctionNotFoundError HaulError Invocation InvocationReport
+JournalBusyError JournalError LambdaHandler LocalDestination LocalFile LocalFileError
+LocalFileExistsError LogGroupNotFoundError LogLine LogsHandler MissingExtraError NothingFoundError
+ObjectExistsError ObjectNotFoundError OutcomeUnknownError Parameter ParameterNotFoundError
+PayloadError PayloadTooLargeError PlanError PlannedTask PreconditionFailedError QueueNotFoundError
+Rename S3Handler S3Object SSMHandler Secret SecretNotFoundError SecretValueError SecretsHandler
+ServiceError Session SessionError Settings SettingsError Stream StreamError TaskEnded TaskError
+TaskFailedError TaskResult TaskStartError TaskStarted TaskTimeoutError TaskTold ThrottledError
+TouchReport TransferError TransferReport UnreachableError UnsupportedError VerificationError Watch
+WatchTimeoutError Watching clean run validate
 """
 
 

@@ -1,22 +1,21 @@
 """The command line: ``aiohaul run``, ``watch``, ``clean``, ``validate`` and ``demo``.
 
-Exit codes: 0 done, 1 failed, 2 a definition (or the command line) is wrong, 130 or 143 cancelled.
+Exit codes: 0 done, 1 failed, 2 a definition (or the command line) is wrong, 130 or 143 cancelled
+(128 and the number of the signal: Ctrl-C, SIGTERM). A batch fails if any of its tasks does.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import math
 import os
 import re
-import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 
@@ -25,22 +24,28 @@ from aiohaul.display_watch import Changes, changes_shown
 from aiohaul.errors import (
     DefinitionError,
     HaulError,
-    LocalFileError,
     PlanError,
     TransferError,
 )
-from aiohaul.report import Report
+from aiohaul.report import BatchReport
+from aiohaul.running import (
+    cancelled_by_sigterm,
+    run_batch_file,
+    shown,
+    tasks_folder,
+    write_report,
+)
 from aiohaul.s3.copying.plan import checked_directory
 from aiohaul.s3.objects import uri
 from aiohaul.session import Session
+from aiohaul.tasks.batches import is_batch
+from aiohaul.tasks.library import read
 from aiohaul.tasks.run import clean, run, validate
 
 FAILED = 1
 WRONG = 2
 INTERRUPTED = 130
 TERMINATED = 143
-
-T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +80,15 @@ def _parser() -> argparse.ArgumentParser:
         help="write what is done to this file; run again, only what is missing is copied",
     )
     command.add_argument("--quiet", action="store_true", help="show errors only")
+    _add_tasks(command)
+    command.add_argument(
+        "--state",
+        type=Path,
+        help="write down which tasks of a batch succeeded; run again, only the others are run",
+    )
+    command.add_argument(
+        "--timeline", type=Path, metavar="FILE.svg", help="draw who ran when in a batch"
+    )
     command.set_defaults(command=_run)
 
     _add_watch(commands.add_parser("watch", help="show what appears and changes in S3"))
@@ -89,12 +103,22 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("validate", help="check task definitions without any request")
     command.add_argument("file", type=Path, nargs="+", help="a JSON file")
+    _add_tasks(command)
     command.set_defaults(command=_validate)
 
     command = commands.add_parser("demo", help="watch and haul on an embedded S3 server")
     command.add_argument("--objects", type=_positive, default=300, help="how many to haul")
     command.set_defaults(command=_demo)
     return parser
+
+
+def _add_tasks(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--tasks",
+        type=Path,
+        metavar="DIR",
+        help="where the tasks of a batch are, at any depth (the folder of FILE)",
+    )
 
 
 def _add_watch(command: argparse.ArgumentParser) -> None:
@@ -160,48 +184,53 @@ def _place(text: str) -> tuple[str, str]:
 
 def _run(chosen: argparse.Namespace) -> int:
     try:
-        definition = _read(chosen.file)
-        validate(definition)
+        definition = _checked(chosen, chosen.file)
     except DefinitionError as error:
         return _fail(f"{chosen.file}: {error}", WRONG)
+    if is_batch(definition):
+        run_batch_file(chosen, definition)
+        return 0
+    for option in ("tasks", "state", "timeline"):
+        if getattr(chosen, option) is not None:
+            return _fail(f"{chosen.file}: --{option} is for batches", WRONG)
     # An old report must not pass for the new one, and a place for it must be there.
-    _write_report(chosen.report, {"ok": False, "error": "it did not end"})
+    write_report(chosen.report, {"ok": False, "error": "it did not end"})
     display: Display | None = None if chosen.quiet else best_display()
     try:
-        report = _shown(display, run(definition, on_progress=display, journal=chosen.journal))
+        report = shown(display, run(definition, on_progress=display, journal=chosen.journal))
     except TransferError as error:
         if not chosen.quiet:
             sys.stdout.write(f"{closing_table(error.report)}\n")
-        _write_report(chosen.report, {**error.report.as_dict(), "error": str(error)})
+        write_report(chosen.report, {**error.report.as_dict(), "error": str(error)})
         raise
     except HaulError as error:
         failure = {"ok": False, "error": str(error), "kind": type(error).__name__}
-        _write_report(chosen.report, failure)
+        write_report(chosen.report, failure)
         raise
     except (KeyboardInterrupt, asyncio.CancelledError):
-        _write_report(chosen.report, {"ok": False, "error": "cancelled"})
+        write_report(chosen.report, {"ok": False, "error": "cancelled"})
         raise
-    if not chosen.quiet:
+    if not chosen.quiet and not isinstance(report, BatchReport):
         sys.stdout.write(f"{closing_table(report)}\n")
-    _write_report(chosen.report, report.as_dict())
+    write_report(chosen.report, report.as_dict())
     return 0
 
 
 def _watch(chosen: argparse.Namespace) -> int:
     where = uri(*chosen.place)
-    shown = changes_shown(where, as_json=chosen.json)
+    changes = changes_shown(where, as_json=chosen.json)
     try:
-        with shown:
-            asyncio.run(_cancelled_by_sigterm(_watched(chosen, shown)))
+        with changes:
+            asyncio.run(cancelled_by_sigterm(_watched(chosen, changes)))
     except BrokenPipeError:
         # Whoever read the changes has seen enough. What Python has not written yet goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    if shown.kinds:
+    if changes.kinds:
         return 0
-    if shown.failure is not None:
-        return _fail(f"failed: {shown.failure}", FAILED)
-    if not shown.looked and chosen.queue is None:  # with a queue, not every look is told of
+    if changes.failure is not None:
+        return _fail(f"failed: {changes.failure}", FAILED)
+    if not changes.looked and chosen.queue is None:  # with a queue, not every look is told of
         problem = f"failed: no look into {where} ended in {chosen.timeout:g} s"
         return _fail(f"{problem}: check the endpoint, or give it more time", FAILED)
     return _fail(f"nothing was seen in {where} in {chosen.timeout:g} s", FAILED)
@@ -230,7 +259,7 @@ def _clean(chosen: argparse.Namespace) -> int:
     if not chosen.journal.exists():
         return _fail(f"there is no journal {chosen.journal}", FAILED)
     try:
-        definition = _read(chosen.file)
+        definition = read(chosen.file)
         validate(definition)
     except DefinitionError as error:
         return _fail(f"{chosen.file}: {error}", WRONG)
@@ -244,7 +273,7 @@ def _validate(chosen: argparse.Namespace) -> int:
     code = 0
     for file in chosen.file:
         try:
-            validate(_read(file))
+            _checked(chosen, file)
         except DefinitionError as error:
             code = _fail(f"{file}: {error}", WRONG)
         else:
@@ -262,44 +291,19 @@ def _demo(chosen: argparse.Namespace) -> int:
         from aiohaul.demo import run_demo  # noqa: PLC0415  # the other commands need no moto
 
         display: Display = Bars() if sys.stderr.isatty() else Lines()
-        report = _shown(display, run_demo(display, objects=chosen.objects))
+        report = shown(display, run_demo(display, objects=chosen.objects))
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is not installed: pip install 'aiohaul[demo]'", FAILED)
-    sys.stdout.write(f"{closing_table(report)}\n")
+    if not isinstance(report, BatchReport):
+        sys.stdout.write(f"{closing_table(report)}\n")
     return 0
 
 
-def _shown(display: Display | None, task: Coroutine[Any, Any, Report]) -> Report:
-    if display is None:
-        return asyncio.run(_cancelled_by_sigterm(task))
-    with display:
-        return asyncio.run(_cancelled_by_sigterm(task))
-
-
-async def _cancelled_by_sigterm(task: Coroutine[Any, Any, T]) -> T:
-    """Let SIGTERM cancel as Ctrl-C does, so that everything is tidied up."""
-    current = asyncio.current_task()
-    if current is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
-    return await task
-
-
-def _read(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DefinitionError("", f"it cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DefinitionError("", f"it is not JSON: {error}") from error
-
-
-def _write_report(file: Path | None, report: dict[str, Any]) -> None:
-    if file is not None:
-        text = json.dumps(report, indent=2)
-        try:
-            file.write_text(f"{text}\n", encoding="utf-8")
-        except OSError as error:
-            raise LocalFileError(f"writing the report {file} failed: {error.strerror}") from error
+def _checked(chosen: argparse.Namespace, file: Path) -> Any:
+    """The definition in a file, with those of its tasks if it is a batch, found to be right."""
+    definition = read(file)
+    validate(definition, tasks=tasks_folder(chosen, file) if is_batch(definition) else None)
+    return definition
 
 
 def _fail(problem: str, code: int) -> int:

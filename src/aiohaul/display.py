@@ -12,7 +12,7 @@ from aiohaul.progress import Acted, Copied, Event, Failed, Flagged, Found, Watch
 from aiohaul.report import (
     FargateReport,
     InvocationReport,
-    Report,
+    SingleReport,
     TouchReport,
     TransferReport,
 )
@@ -45,8 +45,9 @@ class Display(Protocol):
 class Lines:
     """Shows milestones as lines of text: for logs, and where rich is not installed."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, prefix: str = "") -> None:
         self._stream = stream if stream is not None else sys.stderr
+        self._prefix = prefix
         self._waited = False
         self._said: set[str] = set()
 
@@ -89,7 +90,7 @@ class Lines:
             self._line(f"{text}{detail}")
 
     def _line(self, text: str) -> None:
-        self._stream.write(f"{text}\n")
+        self._stream.write(f"{self._prefix}{text}\n")
 
 
 class Bars:
@@ -193,8 +194,8 @@ def best_display(stream: TextIO | None = None) -> Display:
     return Lines(stream)
 
 
-def closing_table(report: Report) -> str:
-    """The report as a table of plain text, one line for each destination."""
+def closing_table(report: SingleReport) -> str:
+    """The report of a transfer or execution as a table of plain text, a line per destination."""
     match report:
         case TransferReport():
             return _transfer_table(report)
@@ -222,7 +223,7 @@ def _transfer_table(report: TransferReport) -> str:
     )
     lines = [head]
     if report.destinations:
-        lines += _aligned(rows)
+        lines += aligned(rows)
     if report.action is not None:
         action = report.action
         failed = f", {len(action.failures)} failed" if action.failures else ""
@@ -230,7 +231,8 @@ def _transfer_table(report: TransferReport) -> str:
     return "\n".join(lines)
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as lines in which the columns stand below each other."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -11,6 +11,10 @@ HaulError
 │   └── WatchTimeoutError      none did until the timeout
 ├── CursorError                a cursor of a watch cannot be used
 ├── TransferError              a transfer failed in part or whole; carries its report
+├── BatchError                 tasks of a batch did not do their work; carries its report
+├── BatchTimeoutError          a task of a batch was not done in time; stands in the report
+├── BatchStateError            the state of a batch cannot be read or written
+│   └── BatchBusyError         another process is carrying out the same batch
 ├── VerificationError          what was written is not what was read
 ├── LocalFileError             a local file or directory cannot be read or written
 │   └── LocalFileExistsError   there is a file already, and it must not be overwritten
@@ -57,7 +61,7 @@ if TYPE_CHECKING:
     from aiohaul.compute.durable import DurableExecution
     from aiohaul.compute.invocation import Invocation
     from aiohaul.compute.task import TaskResult
-    from aiohaul.report import TransferReport
+    from aiohaul.report import BatchReport, TransferReport
 
 
 class HaulError(Exception):
@@ -118,6 +122,33 @@ class TransferError(HaulError):
     def __init__(self, message: str, report: TransferReport) -> None:
         super().__init__(message)
         self.report = report
+
+
+class BatchError(HaulError):
+    """Not every task of a batch did its work.
+
+    Attributes:
+        report: what each task was: succeeded, failed, timed out, skipped.
+    """
+
+    def __init__(self, message: str, report: BatchReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class BatchTimeoutError(HaulError):
+    """A task of a batch was not done within its timeout, and was cancelled.
+
+    Not raised by a batch, whose other tasks go on: it is the ``kind`` of that task's failure.
+    """
+
+
+class BatchStateError(HaulError):
+    """The state file of a batch cannot be read or written, or is none."""
+
+
+class BatchBusyError(BatchStateError):
+    """Another process, or another task of this one, is carrying out the same batch."""
 
 
 class VerificationError(HaulError):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+from aiohaul.report import BatchReport, Order, TaskState
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,96 @@ class Acted:
     source: str
 
 
-Event = Watching | Found | Copied | Failed | Flagged | Acted
+@dataclass(frozen=True, slots=True)
+class PlannedTask:
+    """A task of a batch that is about to start.
+
+    Attributes:
+        order: its order_id, after those of the batches that it is in: ``(3,)``, ``(3, 1)``.
+        task_id: the name of its definition.
+        dependencies: the orders of those that it waits for.
+        type: what it is.
+    """
+
+    order: Order
+    task_id: str
+    dependencies: tuple[Order, ...]
+    type: Literal["transfer", "execution", "batch"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStarted:
+    """A batch starts. Told once, of the outermost.
+
+    Attributes:
+        tasks: all of them, those of a batch in the batch behind it.
+    """
+
+    tasks: tuple[PlannedTask, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted:
+    """A task of a batch starts.
+
+    Attributes:
+        order: its place, as in PlannedTask.
+        task_id: the name of its definition.
+    """
+
+    order: Order
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTold:
+    """Something happened within a task of a batch.
+
+    Attributes:
+        order: the place of the task, as in PlannedTask.
+        task_id: the name of its definition.
+        event: what happened.
+    """
+
+    order: Order
+    task_id: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded:
+    """A task of a batch has ended, or will not be started.
+
+    Attributes:
+        order: its place, as in PlannedTask.
+        task_id: the name of its definition.
+        state: what it was.
+        seconds: from its start to its end.
+        why: the error of one that failed or timed out, or why it was skipped or kept.
+    """
+
+    order: Order
+    task_id: str
+    state: TaskState
+    seconds: float = 0.0
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEnded:
+    """A batch has ended. Told once, of the outermost, however it ended: cancelled as well.
+
+    Attributes:
+        report: what each task was.
+    """
+
+    report: BatchReport
+
+
+#: What happens in a batch.
+BatchEvent = BatchStarted | TaskStarted | TaskTold | TaskEnded | BatchEnded
+
+Event = Watching | Found | Copied | Failed | Flagged | Acted | BatchEvent
 
 #: Called on the event loop for every event: it must return at once. What it raises ends the task.
 OnProgress = Callable[[Event], None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 
@@ -189,7 +191,128 @@ class FargateReport:
         return asdict(self)
 
 
-Report = TransferReport | TouchReport | InvocationReport | FargateReport
+#: The place of a task: its order_id, after those of the batches that it is in.
+Order = tuple[int, ...]
+
+#: What a task of a batch was in the end. ``kept``: an earlier run had done it, and it was not run.
+TaskState = Literal["succeeded", "kept", "failed", "timed out", "cancelled", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTaskReport:
+    """What one task of a batch was.
+
+    Attributes:
+        order_id: its number in its batch.
+        task_id: the name of its definition.
+        state: ``succeeded``; ``kept``, if an earlier run had done it and it was not run again;
+            ``failed``; ``timed out``, and was cancelled for it; ``cancelled`` with the batch;
+            ``skipped``, and never started.
+        dependencies: the order_ids that it waited for.
+        report: what it did, if that is known: also of a transfer that failed in part, and of a
+            batch that was cancelled. Not in a repr.
+        failure: why it failed or timed out, or None.
+        reason: why it was skipped or kept, or None.
+        started: when, in UTC; None if it never was.
+        seconds: from its start to its end.
+    """
+
+    order_id: int
+    task_id: str
+    state: TaskState
+    dependencies: tuple[int, ...]
+    report: Report | None = field(default=None, repr=False)
+    failure: Failure | None = None
+    reason: str | None = None
+    started: datetime | None = None
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """True if its work is done, in this run or an earlier one."""
+        return self.state in {"succeeded", "kept"}
+
+    @property
+    def name(self) -> str:
+        """How messages speak of it: ``3 (load)``."""
+        return f"{self.order_id} ({self.task_id})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain values that JSON takes."""
+        return {
+            "ok": self.ok,
+            "order_id": self.order_id,
+            "task_id": self.task_id,
+            "state": self.state,
+            "dependencies": list(self.dependencies),
+            "report": None if self.report is None else self.report.as_dict(),
+            "failure": None if self.failure is None else asdict(self.failure),
+            "reason": self.reason,
+            "started": None if self.started is None else self.started.isoformat(),
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """What a batch did.
+
+    Attributes:
+        tasks: a report each, by order_id.
+        started: when, in UTC.
+        seconds: from start to end.
+    """
+
+    tasks: tuple[BatchTaskReport, ...]
+    started: datetime
+    seconds: float
+    type: Literal["batch"] = field(default="batch", kw_only=True)
+
+    @property
+    def ok(self) -> bool:
+        """True if every task's work is done; one that failed counts though others went on."""
+        return all(each.ok for each in self.tasks)
+
+    def all_tasks(self, above: tuple[int, ...] = ()) -> Iterator[tuple[Order, BatchTaskReport]]:
+        """Every task with its place, those of a batch in this batch behind that."""
+        for each in self.tasks:
+            order = (*above, each.order_id)
+            yield order, each
+            if isinstance(each.report, BatchReport):
+                yield from each.report.all_tasks(order)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain values that JSON takes."""
+        return {
+            "ok": self.ok,
+            "tasks": [each.as_dict() for each in self.tasks],
+            "started": self.started.isoformat(),
+            "seconds": self.seconds,
+            "type": self.type,
+        }
+
+
+#: What one transfer or execution did.
+SingleReport = TransferReport | TouchReport | InvocationReport | FargateReport
+Report = SingleReport | BatchReport
+
+#: How many failures a sentence about a batch tells of.
+_TOLD = 3
+
+
+def batch_summary(report: BatchReport) -> str:
+    """What was not done, in a sentence for an error message."""
+    failed = [each for each in report.tasks if each.failure is not None]
+    told = [f"{each.name} {each.state}: {each.failure.error}" for each in failed if each.failure]
+    if len(told) > _TOLD:
+        told[_TOLD:] = [f"and {len(told) - _TOLD} more"]
+    counts = [
+        f"{sum(each.state == state for each in report.tasks)} {state}"
+        for state in ("failed", "timed out", "cancelled", "skipped")
+        if any(each.state == state for each in report.tasks)
+    ]
+    head = f"of {len(report.tasks)} tasks {', '.join(counts)}"
+    return f"{head}: {'; '.join(told)}" if told else head
 
 
 def summary(report: TransferReport) -> str:

@@ -101,7 +101,7 @@ Task = Transfer | Execution
 
 
 def parse(definition: Mapping[str, Any]) -> Task:
-    """Check a definition as a whole, and give its value. Makes no request.
+    """Check a transfer or an execution as a whole, and give its value. Makes no request.
 
     Raises:
         DefinitionError: something in it is wrong: where, and what was expected.
@@ -109,20 +109,15 @@ def parse(definition: Mapping[str, Any]) -> Task:
     """
     if not isinstance(definition, Mapping):
         raise DefinitionError("", "expected a JSON object with a 'type'")
-    try:
-        schema.check_json(definition)
-    except RecursionError as error:
-        raise DefinitionError("", "is nested too deeply") from error
+    schema.check_whole(definition)
     parsers: dict[str, Callable[[Mapping[str, Any]], Task]] = {
         "transfer": _transfer,
         "execution": _execution,
     }
     kind = definition.get("type")
-    if kind == "batch":
-        raise UnsupportedError("type", "this version runs no batches: run its tasks one by one")
     if not isinstance(kind, str) or kind not in parsers:
         problem = "'type' is missing" if kind is None else f"unknown type {kind!r}"
-        raise DefinitionError("type", f"{problem}; expected 'transfer' or 'execution'")
+        raise DefinitionError("type", f"{problem}; expected 'transfer', 'execution' or 'batch'")
     return parsers[kind](definition)
 
 

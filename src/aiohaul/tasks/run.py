@@ -7,24 +7,31 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from anyio import to_thread
+
 from aiohaul.errors import DefinitionError
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.report import Report
 from aiohaul.s3.objects import uri
 from aiohaul.s3.resuming.journal import Journal, Place
 from aiohaul.session import Session
+from aiohaul.tasks.batch import run_batch
+from aiohaul.tasks.batch_state import BatchState
+from aiohaul.tasks.batches import Batch, is_batch, parse_any
 from aiohaul.tasks.definition import Transfer, parse
-from aiohaul.tasks.execution import run_execution
+from aiohaul.tasks.library import Tasks
 from aiohaul.tasks.resume import identity
-from aiohaul.tasks.transfer import run_transfer
+from aiohaul.tasks.single import run_single
 
 
 async def run(
     definition: Mapping[str, Any],
     *,
     session: Session | None = None,
+    tasks: Tasks | None = None,
     on_progress: OnProgress | None = None,
     journal: Path | None = None,
+    state: Path | None = None,
 ) -> Report:
     """Carry out a task definition.
 
@@ -33,18 +40,29 @@ async def run(
     DescribeTasks and StopTask (Fargate).
 
     Args:
-        definition: a transfer or an execution, as Open Task Framework writes them.
-        session: whose connections to use; None makes a Session for this one task.
+        definition: a transfer, an execution or a batch, as Open Task Framework writes them.
+        session: whose connections to use; None makes a Session for this one task, or for all
+            tasks of this batch.
+        tasks: where the tasks of a batch are: their definitions by task_id, or a folder that has
+            them as ``{task_id}.json``, at any depth.
         on_progress: told of everything that happens; called on the event loop.
         journal: a file in which a transfer writes down what it has done. The same definition run
             again with it, after a crash, a kill, a cancellation or a failure, copies only what is
-            missing. It may serve many definitions.
+            missing. It may serve many definitions, and those of a batch.
+        state: a file in which a batch writes down which of its tasks have succeeded. The same
+            batch run again with it, after a crash, a kill, a cancellation or a failure, runs the
+            others, and those that say ``retry_on_rerun``; once all have succeeded it starts from
+            the top. It may serve many batches.
 
     Returns:
         What was done.
 
     Raises:
-        DefinitionError: the definition is wrong; no request was made.
+        DefinitionError: the definition is wrong, or that of a task of a batch; no request was
+            made.
+        BatchError: not every task of the batch did its work; carries the report.
+        BatchBusyError: the same batch is being run elsewhere with this state file.
+        BatchStateError: the state file cannot be used.
         NothingFoundError: nothing matched; of a watch, WatchTimeoutError.
         JournalBusyError: the same definition is being run elsewhere with this journal.
         JournalError: the journal cannot be used.
@@ -56,29 +74,37 @@ async def run(
         SettingsError: there are no credentials, or no region.
         ServiceError: AWS, or the way to it, refused or failed a request.
     """
-    task = parse(definition)
+    if is_batch(definition):
+        # Files are read, and a thousand definitions checked.
+        task = await to_thread.run_sync(parse_any, definition, tasks or {}, abandon_on_cancel=True)
+    else:
+        task = parse_any(definition, None)
+        if state is not None:
+            raise DefinitionError("type", "only batches keep a state; transfers have a journal")
     async with AsyncExitStack() as stack:
+        kept = None
+        if isinstance(task, Batch) and state is not None:
+            kept = await stack.enter_async_context(BatchState(state, task.identity))
         if session is None:
             session = await stack.enter_async_context(Session())
-        if isinstance(task, Transfer):
-            opened = None
-            if journal is not None:
-                opened = await stack.enter_async_context(Journal(journal, identity(definition)))
-            return await run_transfer(task, session, on_progress or ignore, opened)
-        return await run_execution(task, session)
+        tell = ignore if on_progress is None else on_progress  # which may be empty, and false
+        if isinstance(task, Batch):
+            return await run_batch(task, session, tell, journal, kept)
+        return await run_single(task, definition, session, tell, journal)
 
 
-def validate(definition: Mapping[str, Any]) -> None:
+def validate(definition: Mapping[str, Any], *, tasks: Tasks | None = None) -> None:
     """Check a task definition as a whole, without touching the network.
 
     Args:
-        definition: a transfer or an execution.
+        definition: a transfer, an execution or a batch.
+        tasks: where the tasks of a batch are, as for :func:`run`; None checks its graph alone.
 
     Raises:
         DefinitionError: something in it is wrong: where in the JSON, and what was expected.
         UnsupportedError: it is right, but for another tool to run.
     """
-    parse(definition)
+    parse_any(definition, tasks)
 
 
 async def clean(
@@ -109,6 +135,8 @@ async def clean(
         JournalBusyError: the transfer is under way.
         JournalError: the journal cannot be used.
     """
+    if is_batch(definition):
+        raise DefinitionError("type", "clean the transfers of a batch one by one")
     task = parse(definition)
     if not isinstance(task, Transfer):
         raise DefinitionError("type", "only transfers leave something to clean")

@@ -95,6 +95,19 @@ def _is_regex(value: object) -> bool:
 _FORMATS.checks("regex", raises=(re.error, OverflowError, RecursionError))(_is_regex)
 
 
+def check_whole(definition: Mapping[str, Any]) -> None:
+    """Refuse what JSON can carry but no definition can be.
+
+    Raises:
+        DefinitionError: where, and what it is.
+        UnsupportedError: a template that is not filled in.
+    """
+    try:
+        check_json(definition)
+    except RecursionError as error:
+        raise DefinitionError("", "is nested too deeply") from error
+
+
 def check_json(value: Any, path: Path = ()) -> None:
     """Refuse what JSON can carry but no part of a definition can be.
 

@@ -36,8 +36,8 @@ CREATE TABLE IF NOT EXISTS part (
 Statement = tuple[str, tuple[Any, ...]]
 
 
-def connected(path: Path) -> sqlite3.Connection:
-    """A connection to the database at a path, made if it is not there."""
+def connected(path: Path, schema: str = _SCHEMA) -> sqlite3.Connection:
+    """A connection to the database at a path, made if it is not there, with these tables."""
     # Used by one thread at a time, though not always by the same.
     connection = sqlite3.connect(
         path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
@@ -47,7 +47,7 @@ def connected(path: Path) -> sqlite3.Connection:
         # last writes, which are then done again.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(_SCHEMA)
+        connection.executescript(schema)
     except BaseException:
         connection.close()
         raise

@@ -1,0 +1,114 @@
+"""What the commands that run something share: signals, reports, and batches."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Coroutine, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiohaul.display import Display
+from aiohaul.display_batch import Remembering, batch_table, best_batch_display
+from aiohaul.errors import BatchError, HaulError, LocalFileError
+from aiohaul.report import BatchReport
+from aiohaul.tasks.run import run
+from aiohaul.timeline import timeline
+
+T = TypeVar("T")
+
+
+def shown(display: Display | None, task: Coroutine[Any, Any, T]) -> T:
+    """Run something, and show it; Ctrl-C and SIGTERM cancel it."""
+    if display is None:
+        return asyncio.run(cancelled_by_sigterm(task))
+    with display:
+        return asyncio.run(cancelled_by_sigterm(task))
+
+
+async def cancelled_by_sigterm(task: Coroutine[Any, Any, T]) -> T:
+    """Let SIGTERM cancel as Ctrl-C does, so that everything is tidied up."""
+    current = asyncio.current_task()
+    if current is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
+    return await task
+
+
+def write_report(file: Path | None, report: Mapping[str, Any]) -> None:
+    """Write a report as JSON, if a file was named.
+
+    Raises:
+        LocalFileError: it cannot be written.
+    """
+    if file is not None:
+        _write(file, f"{json.dumps(report, indent=2)}\n", "report")
+
+
+def _write(file: Path, text: str, what: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LocalFileError(f"writing the {what} {file} failed: {error.strerror}") from error
+
+
+def run_batch_file(chosen: argparse.Namespace, definition: Mapping[str, Any]) -> None:
+    """Run a batch; whatever ends it, show and write what each of its tasks was.
+
+    Raises:
+        BatchError: not every task did its work.
+        HaulError: it could not be run, or what was to be written could not.
+    """
+    # Old ones must not pass for the new ones, and a place for these must be there.
+    write_report(chosen.report, {"ok": False, "error": "it did not end"})
+    if chosen.timeline is not None:
+        nothing = BatchReport((), datetime.now(UTC), 0.0)
+        _write(chosen.timeline, timeline(nothing, f"{chosen.file.name} did not end"), "timeline")
+    display = None if chosen.quiet else best_batch_display()
+    heard = Remembering(display)
+    tasks = tasks_folder(chosen, chosen.file)
+    problem: dict[str, Any] = {}
+    try:
+        shown(
+            display,
+            run(
+                definition,
+                tasks=tasks,
+                on_progress=heard,
+                journal=chosen.journal,
+                state=chosen.state,
+            ),
+        )
+    except HaulError as error:
+        problem = {"ok": False, "error": str(error)}
+        if not isinstance(error, BatchError):
+            problem["kind"] = type(error).__name__
+        raise
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        problem = {"ok": False, "error": "cancelled"}
+        raise
+    finally:
+        _tell_of_the_end(chosen, heard.report, problem)
+
+
+def _tell_of_the_end(
+    chosen: argparse.Namespace, report: BatchReport | None, problem: Mapping[str, Any]
+) -> None:
+    if report is None:
+        write_report(chosen.report, problem or {"ok": False, "error": "it did not end"})
+        return
+    if not chosen.quiet:
+        sys.stdout.write(f"{batch_table(report)}\n")
+        sys.stdout.flush()
+    write_report(chosen.report, {**report.as_dict(), **problem})
+    if chosen.timeline is not None:
+        _write(chosen.timeline, timeline(report, chosen.file.name), "timeline")
+
+
+def tasks_folder(chosen: argparse.Namespace, file: Path) -> Path:
+    """Where the tasks of a batch are: where the command line says, or beside it."""
+    folder: Path = chosen.tasks if chosen.tasks is not None else file.absolute().parent
+    return folder

@@ -1,0 +1,359 @@
+"""Batches on the command line: what is shown and written, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from rich.console import Console
+
+import aiohaul
+from aiohaul.display_batch import BatchLines, Graph, Shown, batch_table, fitting
+from aiohaul.timeline import seconds_for_people, timeline
+from batches import Functions, batch, call, step
+from compute_fixtures import KEYS, REGION
+from fake_ecs import FakeEcs
+from fake_lambda import FakeLambda
+from test_cli import aiohaul as command
+from test_cli import ended, start
+from test_fargate import DEFINITION as FARGATE
+
+START = datetime(2026, 1, 2, 3, tzinfo=UTC)
+
+
+@pytest.fixture
+def lambdas(functions: FakeLambda) -> Functions:
+    made = Functions(functions)
+    made.plain("a", "b", "c")
+    return made
+
+
+def there(definition: Mapping[str, Any], url: str) -> dict[str, Any]:
+    protocol = {**definition["protocol"], **KEYS, "region_name": REGION, "endpoint_url": url}
+    return {**definition, "protocol": protocol}
+
+
+def folder(
+    place: Path, url: str, definition: Mapping[str, Any], more: Mapping[str, Any] | None = None
+) -> Path:
+    """The file of a batch, beside its tasks a, b and c."""
+    tasks = {name: there(call(name), url) for name in ("a", "b", "c")} | dict(more or {})
+    for name, task in {**tasks, "night": definition}.items():
+        (place / f"{name}.json").write_text(json.dumps(task))
+    return place / "night.json"
+
+
+async def test_batch_is_run_from_its_folder_and_reported(
+    lambdas: Functions, tmp_path: Path
+) -> None:
+    file = folder(tmp_path, lambdas.server.url, batch(step(1, "a"), step(2, "b", 1)))
+    report, svg = tmp_path / "report.txt", tmp_path / "night.svg"
+    done = await command("run", file, "--report", report, "--timeline", svg)
+    assert done.code == 0, done.err
+    assert re.search(r"^2 succeeded, \d+\.\d s\n", done.out)
+    assert re.search(r"^2 b +1 +succeeded +\d", done.out, re.MULTILINE)
+    assert done.err.splitlines()[:2] == ["1 (a) started", done.err.splitlines()[1]]
+    assert re.fullmatch(r"1 \(a\) succeeded after \d+\.\d s", done.err.splitlines()[1])
+    told = json.loads(report.read_text())
+    assert (told["ok"], told["type"]) == (True, "batch")
+    assert [each["state"] for each in told["tasks"]] == ["succeeded", "succeeded"]
+    assert len(bars(svg.read_text())) == 2
+    assert KEYS["secret_access_key"] not in done.out + done.err + report.read_text()
+
+
+async def test_failed_batch(lambdas: Functions, tmp_path: Path) -> None:
+    lambdas.broken("a")
+    definition = batch(step(1, "a"), step(2, "b", 1), step(3, "c"))
+    tasks = tmp_path / "elsewhere" / "deep"
+    tasks.mkdir(parents=True)
+    file = folder(tasks, lambdas.server.url, definition).rename(tmp_path / "night.json")
+    report, svg = tmp_path / "report.txt", tmp_path / "night.svg"
+    done = await command(
+        *("run", file, "--tasks", tmp_path / "elsewhere"),
+        *("--report", report, "--timeline", svg),
+    )
+    assert done.code == 1
+    assert "failed: of 3 tasks 1 failed, 1 skipped: 1 (a) failed: " in done.err
+    assert "it waits for 1 (a), which failed" in done.out
+    told = json.loads(report.read_text())
+    assert (told["ok"], "no a today" in told["error"]) == (False, True)
+    assert [each["state"] for each in told["tasks"]] == ["failed", "skipped", "succeeded"]
+    assert len(bars(svg.read_text())) == 2
+
+
+async def test_rerun_with_a_state_file(lambdas: Functions, tmp_path: Path) -> None:
+    lambdas.broken("b")
+    file = folder(tmp_path, lambdas.server.url, batch(step(1, "a"), step(2, "b", 1)))
+    state = tmp_path / "night.db"
+    assert (await command("run", file, "--state", state)).code == 1
+    lambdas.plain("b")
+    done = await command("run", file, "--state", state)
+    assert (done.code, lambdas.called) == (0, ["a", "b", "b"])
+    assert "1 (a) kept: it succeeded in an earlier run" in done.err
+
+
+async def test_quiet_batch_says_nothing(lambdas: Functions, tmp_path: Path) -> None:
+    file = folder(tmp_path, lambdas.server.url, batch(step(1, "a")))
+    done = await command("run", "--quiet", file)
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("what", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+async def test_interrupted_batch_cleans_up_and_reports(
+    lambdas: Functions, ecs: FakeEcs, tmp_path: Path, what: signal.Signals, code: int
+) -> None:
+    lambdas.held("b")
+    definition = batch(step(1, "a"), step(2, "b", 1), step(3, "c", 2), step(4, "load"))
+    file = folder(tmp_path, lambdas.server.url, definition, {"load": there(FARGATE, ecs.url)})
+    report, svg = tmp_path / "report.txt", tmp_path / "night.svg"
+    process = await start("run", file, "--report", report, "--timeline", svg)
+    await lambdas.until_called("b")
+    await ecs.until(lambda: ecs.calls["DescribeTasks"] > 0)
+    process.send_signal(what)
+    done = await ended(process)
+    assert (done.code, done.err.endswith("aiohaul: cancelled\n")) == (code, True)
+    assert ecs.stopped == list(ecs.tasks)
+    told = json.loads(report.read_text())
+    assert (told["ok"], told["error"]) == (False, "cancelled")
+    states = [each["state"] for each in told["tasks"]]
+    assert states == ["succeeded", "cancelled", "skipped", "cancelled"]
+    assert "1 succeeded" in done.out
+    assert "2 cancelled" in done.out
+    assert len(bars(svg.read_text())) == 3
+
+
+@pytest.mark.parametrize(
+    ("definition", "says"),
+    [
+        (batch(step(1, "a", 2), step(2, "b", 1)), "a cycle: "),
+        (batch(step(1, "absent")), "tasks[0].task_id: the task 'absent' cannot be run: there is"),
+        (batch(step(1, "night")), "a batch within itself: night runs night"),
+    ],
+)
+async def test_wrong_batch(tmp_path: Path, definition: dict[str, Any], says: str) -> None:
+    file = folder(tmp_path, "http://127.0.0.1:9", definition)
+    for name in ("run", "validate"):
+        done = await command(name, file)
+        assert (done.code, says in done.err) == (2, True), done.err
+
+
+async def test_validate_looks_at_the_tasks(tmp_path: Path) -> None:
+    file = folder(tmp_path, "http://127.0.0.1:9", batch(step(1, "a")))
+    done = await command("validate", file)
+    assert (done.code, done.out) == (0, f"{file}: valid\n")
+    (tmp_path / "empty").mkdir()
+    done = await command("validate", "--tasks", tmp_path / "empty", file)
+    assert (done.code, "there is no a.json" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("option", ["state", "timeline", "tasks"])
+async def test_options_of_batches_are_for_batches(tmp_path: Path, option: str) -> None:
+    file = folder(tmp_path, "http://127.0.0.1:9", batch())
+    done = await command("run", tmp_path / "a.json", f"--{option}", tmp_path / "x")
+    assert (done.code, f"--{option} is for batches" in done.err) == (2, True)
+    assert file.exists()
+
+
+async def test_timeline_that_cannot_be_written_is_noticed_before_anything_runs(
+    lambdas: Functions, tmp_path: Path
+) -> None:
+    file = folder(tmp_path, lambdas.server.url, batch(step(1, "a")))
+    done = await command("run", file, "--timeline", tmp_path / "absent" / "x.svg")
+    assert (done.code, "writing the timeline" in done.err) == (1, True)
+    assert lambdas.called == []
+
+
+# The timeline
+
+
+def task(order_id: int, state: Any, **more: Any) -> aiohaul.BatchTaskReport:
+    given = {"dependencies": (), "started": None, **more}
+    return aiohaul.BatchTaskReport(order_id, f"task-{order_id}", state, **given)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def drawn(svg: str, tag: str) -> list[ET.Element]:
+    root = ET.fromstring(svg)  # noqa: S314  # made here
+    return list(root.iter(f"{{http://www.w3.org/2000/svg}}{tag}"))
+
+
+def bars(svg: str) -> list[ET.Element]:
+    """The bars of the tasks: they alone have a title."""
+    return [each for each in drawn(svg, "rect") if len(each)]
+
+
+def test_bars_stand_where_the_tasks_ran() -> None:
+    report = aiohaul.BatchReport(
+        (
+            task(1, "succeeded", started=at(0), seconds=10.0),
+            task(2, "failed", started=at(10), seconds=30.0, dependencies=(1,)),
+            task(3, "skipped", reason="no <one> & nothing", dependencies=(2,)),
+        ),
+        START,
+        40.0,
+    )
+    svg = timeline(report, "a & b")
+    first, second = bars(svg)
+    x1, w1, x2, w2 = (float(bar.attrib[name]) for bar in (first, second) for name in ("x", "width"))
+    assert x1 + w1 == pytest.approx(x2, abs=0.2)
+    assert w2 == pytest.approx(3 * w1, abs=0.5)
+    assert first.attrib["fill"] != second.attrib["fill"]
+    assert len(drawn(svg, "path")) == 1  # from 1 to 2; 3 never started
+    assert any("no <one> & nothing" in (each.text or "") for each in drawn(svg, "title"))
+
+
+def test_tasks_of_a_batch_in_a_batch_stand_below_it() -> None:
+    inner = aiohaul.BatchReport((task(7, "cancelled", started=at(6), seconds=2.0),), at(5), 3.0)
+    report = aiohaul.BatchReport(
+        (
+            task(1, "timed out", started=at(5), seconds=3.0, report=inner),
+            task(2, "succeeded", started=at(0), seconds=1.0),
+        ),
+        START,
+        8.0,
+    )
+    tops = [float(bar.attrib["y"]) for bar in bars(timeline(report))]
+    titles = [each.text for each in drawn(timeline(report), "title")]
+    assert tops == sorted(tops)
+    assert titles == ["2 (task-2): succeeded", "1 (task-1): timed out", "7 (task-7): cancelled"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.004, 1.0, 59.0, 3599.0, 10.0**6])
+def test_axis_has_a_few_marks_whatever_it_spans(seconds: float) -> None:
+    report = aiohaul.BatchReport(
+        (task(1, "succeeded", started=START, seconds=seconds),), START, seconds
+    )
+    assert 1 <= len(drawn(timeline(report), "line")) <= 11
+
+
+def test_timeline_of_names_that_xml_does_not_take() -> None:
+    wild = aiohaul.BatchTaskReport(1, "\x1b[31m<&>\x00", "succeeded", (), started=START)
+    assert len(bars(timeline(aiohaul.BatchReport((wild,), START, 1.0), "\x07"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.25, "0.25 s"), (59.0, "59 s"), (75.0, "1:15"), (3700.0, "1:01:40")]
+)
+def test_seconds_for_people(seconds: float, shown: str) -> None:
+    assert seconds_for_people(seconds) == shown
+
+
+# The graph and the lines
+
+PLAN = aiohaul.BatchStarted(
+    (
+        aiohaul.PlannedTask((1,), "[red]copy", (), "transfer"),
+        aiohaul.PlannedTask((2,), "inner", ((1,),), "batch"),
+        aiohaul.PlannedTask((2, 1), "load", (), "execution"),
+        aiohaul.PlannedTask((3,), "last", ((1,), (2,)), "execution"),
+    )
+)
+COURSE: list[aiohaul.Event] = [
+    PLAN,
+    aiohaul.TaskStarted((1,), "[red]copy"),
+    aiohaul.TaskTold((1,), "[red]copy", aiohaul.Watching("s3://b/[/x]", 3.0)),
+    aiohaul.TaskTold((1,), "[red]copy", aiohaul.Found(2, 2048, ("s3://out/", "s3://too/"))),
+    aiohaul.TaskTold((1,), "[red]copy", aiohaul.Copied("a", "b", "s3://out/", 1024)),
+]
+
+
+def screen(graph: Graph, height: int = 40) -> str:
+    out = StringIO()
+    Console(file=out, width=100, height=height, force_terminal=False).print(graph)
+    return out.getvalue()
+
+
+def test_graph_shows_every_task_with_its_state() -> None:
+    with Graph(StringIO()) as graph:
+        for event in COURSE:
+            graph(event)
+        lines = screen(graph).splitlines()
+        assert re.search(r"▶ +1 \[red\]copy +\d+\.\d s +copied 1 of 4", lines[0])
+        assert re.search(r"· +2 inner +← 1 +waiting", lines[1])
+        assert re.search(r"· +  1 load +waiting", lines[2])
+        assert re.search(r"· +3 last +← 1, 2 +waiting", lines[3])
+        assert lines[4] == "1 running, 3 waiting"
+        graph(aiohaul.TaskEnded((1,), "[red]copy", "failed", 2.0, "no\x1bbucket"))
+        graph(aiohaul.TaskEnded((2,), "inner", "skipped", 0.0, "it waits for 1"))
+        lines = screen(graph).splitlines()
+        assert re.search(r"✗ +1 \[red\]copy +2\.0 s +no\\x1bbucket", lines[0])
+        assert re.search(r"- +2 inner +← 1 +it waits for 1", lines[1])
+
+
+def test_graph_of_more_tasks_than_lines_shows_what_runs_and_what_failed() -> None:
+    planned = [aiohaul.PlannedTask((n,), f"t{n}", (), "execution") for n in range(1000)]
+    with Graph(StringIO()) as graph:
+        graph(aiohaul.BatchStarted(tuple(planned)))
+        for n in (17, 900):
+            graph(aiohaul.TaskStarted((n,), f"t{n}"))
+        graph(aiohaul.TaskEnded((900,), "t900", "failed", 1.0, "why"))
+        shown = screen(graph, height=14)
+        assert len(shown.splitlines()) <= 14
+        assert "17 t17" in shown
+        assert "900 t900" in shown
+        assert "1 running, 1 failed, 998 waiting" in shown
+
+
+def test_what_fits_keeps_its_order() -> None:
+    def one(n: int, state: str) -> Shown:
+        return Shown(aiohaul.PlannedTask((n,), "t", (), "execution"), state)
+
+    tasks = [one(1, "succeeded"), one(2, "running"), one(3, "waiting"), one(4, "failed")]
+    assert fitting(tasks, 2) == [tasks[1], tasks[3]]
+    assert fitting(tasks, 4) == tasks
+    assert fitting(tasks, 0) == [tasks[1]]
+
+
+def test_lines_say_whose_progress_it_is() -> None:
+    out = StringIO()
+    with BatchLines(out) as lines:
+        for event in COURSE:
+            lines(event)
+        lines(aiohaul.TaskEnded((2, 1), "load", "timed out", 3.04, "too\nlate"))
+    assert out.getvalue().splitlines() == [
+        "1 ([red]copy) started",
+        "1 ([red]copy): watching s3://b/[/x] for at most 3 s more",
+        "1 ([red]copy): found 2 objects (2.0 KiB), going to s3://out/, s3://too/",
+        r"2.1 (load) timed out after 3.0 s: too\nlate",
+    ]
+
+
+def test_table_of_no_tasks() -> None:
+    assert batch_table(aiohaul.BatchReport((), START, 0.0)) == "no tasks, 0.0 s"
+
+
+async def test_graph_at_a_terminal(lambdas: Functions, tmp_path: Path) -> None:
+    """A real terminal: the graph is drawn on it, and the table goes where the output goes."""
+    file = folder(tmp_path, lambdas.server.url, batch(step(1, "a"), step(2, "b", 1)))
+    screen_side, program_side = os.openpty()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "aiohaul.cli", "run", str(file)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=program_side,
+        )
+        out, _ = await process.communicate()
+        said = os.read(screen_side, 65536).decode()
+    finally:
+        os.close(screen_side)
+        os.close(program_side)
+    assert process.returncode == 0
+    assert out.startswith(b"2 succeeded")
+    assert "✓" in said
+    assert "← 1" in said
