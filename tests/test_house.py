@@ -23,7 +23,7 @@ FLOORS = [
     {"session"},
     {"tasks", "blocking"},
     {"demo", "display", "display_watch"},
-    {"cli"},
+    {"cli", "airflow"},
 ]
 PUBLIC = """
 AccessDeniedError Acted Action ActionReport BucketNotFoundError Change ClusterNotFoundError
