@@ -43,7 +43,7 @@ class Airflow:
         log = (self.home / f"{name}.log").open("ab")
         with log:
             self.processes[name] = subprocess.Popen(
-                ["nice", str(_AIRFLOW), name, *more],
+                ["nice", str(_AIRFLOW), name, *more],  # noqa: S607  # as the machine has it
                 env=self.variables,
                 stdout=log,
                 stderr=log,
@@ -52,7 +52,8 @@ class Airflow:
 
     def stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
         """End a process of Airflow, and what it has started; kill what does not end in order."""
-        process = self.processes.pop(name)
+        if (process := self.processes.pop(name, None)) is None:
+            return
         if number == signal.SIGKILL:
             os.killpg(process.pid, number)
         else:
@@ -181,9 +182,9 @@ def airflow(home: Path) -> Iterator[Airflow]:
         timeout=300,
     )
     with ExitStack() as stack:
-        stack.callback(lambda: [made.stop(name) for name in list(made.processes)])
         for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
             made.start(name)
+            stack.callback(made.stop, name)
         yield made
 
 

@@ -1,4 +1,4 @@
-"""The operators in a real Airflow: scheduler, triggerer, API server; SQLite; servers of the tests' own."""
+"""The operators in a real Airflow, all of its processes; servers of the tests' own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from real_airflow import Airflow, airflow, ready
 
 from fake_ecs import FakeEcs
 from fake_lambda import FakeLambda, failing, returning
-from real_airflow import Airflow, airflow, ready
 from store import store
 
 pytestmark = pytest.mark.timeout(300)
@@ -26,7 +26,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
 
 @pytest.fixture
 async def real(running: Airflow) -> AsyncIterator[Airflow]:
-    async for _ in ready(running, {"night", "fargate", "fargate_timeout", "lambda", "many"}):
+    async for _ in ready(
+        running, {"night", "fargate", "fargate_timeout", "given_up", "lambda", "many"}
+    ):
         yield running
 
 
@@ -115,6 +117,19 @@ async def test_fargate_task_out_of_time_is_a_failure_and_stopped(
     assert await run.until("success", "failed") == "failed"
     assert ecs.stopped == list(ecs.tasks)
     assert "was not done within" in await run.log("load")
+
+
+async def test_task_given_up_by_airflow_is_stopped_by_the_worker(
+    real: Airflow, ecs: FakeEcs
+) -> None:
+    run = await real.run("given_up", {"ecs": ecs.url})
+    await ecs.until(lambda: ecs.calls["DescribeTasks"] > 0)
+    await asyncio.to_thread(real.stop, "triggerer", signal.SIGKILL)
+    try:
+        await ecs.until(lambda: ecs.stopped == list(ecs.tasks))
+        assert await run.until("success", "failed") == "failed"
+    finally:
+        real.start("triggerer")
 
 
 async def test_function_that_fails_fails_the_task(real: Airflow, functions: FakeLambda) -> None:
