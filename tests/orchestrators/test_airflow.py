@@ -27,7 +27,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
 @pytest.fixture
 async def real(running: Airflow) -> AsyncIterator[Airflow]:
     async for _ in ready(
-        running, {"night", "fargate", "fargate_timeout", "given_up", "lambda", "many"}
+        running, {"night", "fargate", "fargate_timeout", "given_up", "lambda", "many", "connected"}
     ):
         yield running
 
@@ -168,6 +168,26 @@ async def test_restarted_triggerer_calls_no_function_twice(
     assert await run.until("success", "failed") == "failed"
     assert len(functions.invocations) == 1
     assert "OutcomeUnknownError" in await run.log("call")
+
+
+async def test_keys_come_from_a_connection(real: Airflow, ecs: FakeEcs) -> None:
+    connection = {
+        "connection_id": "night",
+        "conn_type": "aws",
+        "login": "AKIDEXAMPLE",
+        "password": "sEcReTkEy",
+        "extra": json.dumps({"region_name": "eu-west-1", "endpoint_url": ecs.url}),
+    }
+    await real.ask("POST", "/api/v2/connections", connection)
+    run = await real.run("connected", {"connection": "night"})
+    await ecs.until(lambda: ecs.calls["DescribeTasks"] > 0)
+    await run.set("load", "failed")
+    await ecs.until(lambda: ecs.stopped == list(ecs.tasks))
+
+
+async def test_connection_that_is_not_there_fails_the_task(real: Airflow) -> None:
+    run = await real.run("connected", {"connection": "nowhere"})
+    assert await run.until("success", "failed") == "failed"
 
 
 async def test_mapped_tasks_share_the_looks(real: Airflow, ecs: FakeEcs) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from examples import example
 from prefect import flow
+from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
 import aiohaul
@@ -85,4 +88,34 @@ async def test_cancelled_flow_stops_its_fargate_task() -> None:
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
+        assert ecs.stopped == list(ecs.tasks)
+
+
+async def test_flow_that_is_told_to_end_stops_its_fargate_task() -> None:
+    """As Prefect's runner ends a flow that was cancelled: with SIGTERM to its process."""
+    script = (
+        "import asyncio, os, aiohaul\n"
+        "from prefect import flow\n"
+        "@flow\n"
+        "async def load():\n"
+        "    async with aiohaul.Session(region='eu-west-1') as session:\n"
+        "        await session.fargate().run('batch', 'work')\n"
+        "asyncio.run(load())\n"
+    )
+    async with FakeEcs() as ecs:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            script,
+            env=os.environ
+            | {
+                "AWS_ENDPOINT_URL": ecs.url,
+                "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+                "AWS_SECRET_ACCESS_KEY": "sEcReTkEy",
+                "PREFECT_API_URL": PREFECT_API_URL.value(),
+            },
+        )
+        await ecs.until(lambda: ecs.calls["DescribeTasks"] > 0)
+        process.terminate()
+        await process.wait()
         assert ecs.stopped == list(ecs.tasks)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import anyio
+from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from aiohaul.airflow.attempts import Attempt
@@ -168,10 +169,18 @@ class _RemoteTrigger(HaulTrigger):
         await to_its_end(self._kill, math.inf, _ignore)
 
     async def _kill(self) -> None:
-        if await self.attempt.still_deferred():
+        if await self._goes_on():
             self.log.warning("another triggerer goes on with this task: nothing is stopped")
             return
         await self.stop()
+
+    async def _goes_on(self) -> bool:
+        """True if this was no kill, but the loss of the trigger to another triggerer."""
+        try:
+            return await self.attempt.still_deferred()
+        except AirflowRuntimeError:
+            self.log.exception("Airflow does not say whether this task was killed")
+            return False
 
     async def stop(self) -> None:
         """Stop what this try of the task has started, if it still runs.
@@ -179,9 +188,11 @@ class _RemoteTrigger(HaulTrigger):
         Raises:
             HaulError: AWS cannot be asked to.
         """
-        mark = await self.attempt.marked()
+        started = self._arn
+        if started is None and (mark := await self.attempt.marked()) is not None:
+            started = mark.started
         async with shared_session(await connection_settings(self.aws_conn_id)) as session:
-            await self._stop(session, self._arn or (mark.started if mark else None))
+            await self._stop(session, started)
 
     async def _stop(self, session: Session, started: str | None) -> None:
         raise NotImplementedError
@@ -195,6 +206,7 @@ class FargateTrigger(_RemoteTrigger):
         mark = await self.attempt.marked()
         earlier = mark.started if mark else None
         if earlier is not None:
+            self._arn = earlier
             self.log.info("going on with %s", earlier)
         # The first look at a container's log tells it from the beginning.
         result = await session.fargate(call.settings).run(

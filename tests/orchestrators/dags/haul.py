@@ -22,7 +22,7 @@ def protocol(name: str, endpoint: str) -> dict[str, Any]:
 
 
 S3 = protocol("s3.S3Transfer", "s3")
-FARGATE = {
+FARGATE: dict[str, Any] = {
     "type": "execution",
     "clusterName": "batch",
     "taskFamily": "{{ dag_run.conf.get('family', 'load') }}",
@@ -78,6 +78,14 @@ with DAG("fargate", schedule=None):
 
 with DAG("fargate_timeout", schedule=None):
     FargateOperator(task_id="load", definition=FARGATE, timeout=3)
+
+with DAG("connected", schedule=None):
+    # Keys, region and endpoint are those of a connection.
+    FargateOperator(
+        task_id="load",
+        definition=FARGATE | {"protocol": {"name": FARGATE["protocol"]["name"]}},
+        aws_conn_id="{{ dag_run.conf['connection'] }}",
+    )
 
 with DAG("lambda", schedule=None):
     LambdaOperator(task_id="call", definition=LAMBDA, retries=2, retry_delay=1)
