@@ -115,7 +115,7 @@ class Attempt:
         return _DEFERRED in states and await self.marked() is not None
 
     def _mark(self, *, begun: bool, started: str | None) -> SetXCom:
-        value = {"try": self.token, "begun": begun, "started": started}
+        value: dict[str, Any] = {"try": self.token, "begun": begun, "started": started}
         return SetXCom(key=KEY, value=value, **self._instance())
 
     def _instance(self) -> dict[str, Any]:
