@@ -42,12 +42,50 @@ def benchmarks(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel: a file that it lacks is missed here."""
-    session.install("build")
-    directory = Path(session.create_tmp())
-    session.run("python", "-m", "build", "--wheel", "--outdir", str(directory), silent=True)
-    wheel = max(directory.glob("*.whl"), key=lambda file: file.stat().st_mtime)
+    wheel = built(session)
     session.install(*GROUPS["tests"])
     session.install("--force-reinstall", "--no-deps", str(wheel))
     session.install(f"aiohaul[demo] @ {wheel.resolve().as_uri()}")
     # Side by side: most of them wait for servers.
     session.run("pytest", *(session.posargs or ["-n", "2", "-m", "slow or not slow"]))
+
+
+@nox.session(default=False)
+def airflow(session: nox.Session) -> None:
+    """Run the operators in a whole Airflow. Takes ten minutes, and 2 GB of memory."""
+    orchestrator(session, "airflow", *GROUPS["orchestrators"], extra="[airflow]")
+
+
+@nox.session(default=False)
+def prefect(session: nox.Session) -> None:
+    """Run the README's flow in Prefect."""
+    orchestrator(session, "prefect", *GROUPS["prefect"])
+
+
+@nox.session(default=False)
+def fastapi(session: nox.Session) -> None:
+    """Run the README's application under uvicorn."""
+    orchestrator(session, "fastapi", *GROUPS["fastapi"])
+
+
+def built(session: nox.Session) -> Path:
+    """Build the wheel."""
+    session.install("build")
+    directory = Path(session.create_tmp())
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(directory), silent=True)
+    return max(directory.glob("*.whl"), key=lambda file: file.stat().st_mtime)
+
+
+def orchestrator(session: nox.Session, name: str, *packages: str, extra: str = "") -> None:
+    """Run the tests in an orchestrator's own environment, which has none of ours but the wheel."""
+    wheel = built(session)
+    # In one step: what comes later must not move botocore away from aiobotocore.
+    session.install(*packages, f"aiohaul{extra} @ {wheel.resolve().as_uri()}")
+    session.install("--force-reinstall", "--no-deps", str(wheel))
+    directory = Path("tests", "orchestrators")
+    session.run(
+        "pytest",
+        f"--confcutdir={directory}",
+        *("-o", "filterwarnings=default"),  # what they warn of is theirs
+        *(session.posargs or map(str, sorted(directory.glob(f"test_{name}*.py")))),
+    )

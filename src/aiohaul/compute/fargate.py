@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,10 @@ from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
 from aiohaul.compute.following import Followed, Following
 from aiohaul.compute.logs import LogStream, OnLog, stream_name
-from aiohaul.compute.starting import start
+from aiohaul.compute.starting import check_token, find, start
 from aiohaul.compute.stopping import Stopping
 from aiohaul.compute.task import Run, TaskResult, check_container, judged, out_of_time, too_late
+from aiohaul.concurrency import to_its_end
 from aiohaul.errors import HaulError, ServiceError
 from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.settings import Settings
@@ -32,10 +33,14 @@ _LOG_TIMEOUT = 60.0
 #: Seconds that reading on may take while the task runs: the looks at it wait for that.
 _LIVE_LOG_TIMEOUT = 10.0
 _LOG_LAG = 2.0
+#: Seconds before each look for a task whose ARN is not known.
+_FIND_PAUSES = (0.0, 1.0, 2.0)
 #: The container that an override without a name is for, as users of OTF know it.
 _DEFAULT_CONTAINER = "default"
 
 _log = logging.getLogger(__name__)
+
+OnStart = Callable[[str], Awaitable[None]]
 
 
 class FargateHandler:
@@ -73,11 +78,16 @@ class FargateHandler:
         timeout: float | None = None,
         init_timeout: float = INIT_TIMEOUT,
         on_log: OnLog | None = None,
+        token: str | None = None,
+        task: str | None = None,
+        on_start: OnStart | None = None,
+        stop: bool = True,
     ) -> TaskResult:
         """Run a task and wait for its end.
 
         However this call ends (cancelled, timed out, or by an error), a task that has not ended
-        is told to stop first, and the call waits until AWS took that.
+        is told to stop first, and the call waits until AWS took that. With ``stop=False`` a
+        cancellation, and that alone, leaves it running, for another call to go on with it.
 
         So a cancelled call ends within a second where ECS answers in that time. Where it does
         not, a RunTask under way has five seconds more, and where no answer comes ListTasks five
@@ -101,6 +111,12 @@ class FargateHandler:
             timeout: seconds from the call to the task's end; None is as long as it takes.
             init_timeout: seconds from the task's creation until it has to run.
             on_log: told of every line while the task runs; needs ``log_group``.
+            token: the clientToken, which is the task's ``startedBy`` too: calls with the same
+                token and the same task start it once, for a day at least while it runs. None is
+                a new one.
+            task: the ARN of a task that another call started: it is followed, and none started.
+            on_start: awaited with the ARN once the task is started.
+            stop: False leaves the task running when this call is cancelled.
 
         Returns:
             What became of it; the exit code is 0.
@@ -116,7 +132,9 @@ class FargateHandler:
             AccessDeniedError: the credentials may not do this.
             ServiceError: another failure.
         """
-        run = Run(cluster, container, log_group, on_log, begun=anyio.current_time())
+        run = Run(cluster, container, log_group, on_log, begun=anyio.current_time(), arn=task)
+        if token is not None:
+            run.token = check_token(token)
         request = {
             "cluster": cluster,
             "taskDefinition": task_family,
@@ -129,7 +147,9 @@ class FargateHandler:
         }
         deadline = math.inf if timeout is None else run.begun + timeout
         async with self._clients.undoable(f"{task_family} in {cluster} had ended"):
-            return await self._run(run, request, deadline, timeout, init_timeout)
+            return await self._run(
+                run, request, deadline, timeout, init_timeout, on_start=on_start, stop=stop
+            )
         raise AssertionError  # pragma: no cover  # undoable raises where it swallows
 
     async def _run(
@@ -139,25 +159,71 @@ class FargateHandler:
         deadline: float,
         timeout: float | None,
         init_timeout: float,
+        *,
+        on_start: OnStart | None,
+        stop: bool,
     ) -> TaskResult:
         """Start the task, follow it, and see that it does not outlive this call."""
-        in_time, stopped = False, True
+        in_time, stopped, left = False, True, False
         ecs: Service | None = None
         try:
-            with anyio.CancelScope(deadline=deadline) as starting:
+            # A task that runs already is stopped when its time is up: that takes a client.
+            with anyio.CancelScope(deadline=math.inf if run.arn else deadline) as starting:
                 ecs = await self._clients.service("ecs", self._settings)
-                await start(ecs, run, request)
+                if run.arn is None:
+                    await start(ecs, run, request)
+            if run.arn is not None and on_start is not None:
+                await on_start(run.arn)
             if not starting.cancelled_caught and ecs is not None:
                 check_container(run)
                 in_time = await self._follow(ecs, run, deadline, init_timeout)
+        except anyio.get_cancelled_exc_class():
+            left = not stop
+            raise
         finally:
-            if ecs is not None:
+            if ecs is not None and not left:
                 stopped = await self._stopping.leave_nothing(ecs, run)
         if not in_time:
             await self._read_log(run, 0.0, _LAST_LOOK_TIMEOUT)
             raise out_of_time(run, timeout, init_timeout, stopped=stopped)
         await self._read_log(run, _LOG_LAG, _LOG_TIMEOUT)
         return judged(run)
+
+    async def stop(self, cluster: str, token: str, *, task: str | None = None) -> bool:
+        """Stop what a call of :meth:`run` with this token left running.
+
+        Once begun, it goes on to its end even when cancelled.
+
+        AWS: StopTask, sent until ECS takes it, for 30 seconds without success at most; and
+        ListTasks, three times in three seconds at most, if the ARN is not known.
+
+        Args:
+            cluster: name or ARN.
+            token: that of the call.
+            task: the ARN, if it is known.
+
+        Returns:
+            True once ECS took it, which it also does for a task that has ended; False if no such
+            task is found, or ECS does not take it, which is logged.
+
+        Raises:
+            TaskStartError: no token can be like this.
+            SettingsError: no credentials or region.
+        """
+        run = Run(cluster, None, None, None, begun=anyio.current_time(), arn=task)
+        run.token = check_token(token)
+        stopped: list[bool] = []
+
+        async def stop_it() -> bool:
+            ecs = await self._clients.service("ecs", self._settings)
+            for pause in _FIND_PAUSES:  # ListTasks may lag behind
+                if run.arn is None:
+                    await anyio.sleep(pause)
+                    await find(ecs, run)
+            return run.arn is not None and await self._stopping.leave_nothing(ecs, run)
+
+        await to_its_end(stop_it, math.inf, stopped.append)
+        return any(stopped)
 
     async def _follow(self, ecs: Service, run: Run, deadline: float, init_timeout: float) -> bool:
         """Look until the task has ended: True if it has in time.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -29,6 +30,17 @@ _FIND_TIMEOUT = 5.0
 _SERVER_ERROR = 500
 
 _log = logging.getLogger(__name__)
+
+
+def check_token(token: str) -> str:
+    """Refuse what cannot be both a clientToken and a ``startedBy``.
+
+    Raises:
+        TaskStartError: it is not 1 to 64 letters, digits, "-" and "_".
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", token):
+        raise TaskStartError(f'{token!r} is not 1 to 64 letters, digits, "-" and "_"')
+    return token
 
 
 async def start(ecs: Service, run: Run, request: Mapping[str, Any]) -> None:

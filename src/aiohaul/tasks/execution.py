@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 
+from aiohaul.compute.task import TaskResult
 from aiohaul.report import FargateReport, InvocationReport, TouchReport
 from aiohaul.s3.objects import uri
 from aiohaul.session import Session
@@ -90,6 +91,11 @@ async def run_fargate(call: FargateCall, session: Session) -> FargateReport:
         timeout=call.timeout,
         init_timeout=call.init_timeout,
     )
+    return fargate_report(result)
+
+
+def fargate_report(result: TaskResult) -> FargateReport:
+    """The report of a task that ended well."""
     return FargateReport(
         task=result.arn,
         cluster=result.cluster,

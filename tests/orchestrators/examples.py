@@ -1,0 +1,18 @@
+"""The examples of the README, as modules."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def example(marker: str) -> ModuleType:
+    """The one block of Python in the README that has this in it, run as a module."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    (found,) = [block for block in blocks if marker in block]
+    module = ModuleType("example")
+    exec(compile(found, str(README), "exec"), vars(module))  # noqa: S102  # our own README
+    return module
