@@ -17,6 +17,7 @@ from aiohaul.tasks.definition import Transfer, parse
 from aiohaul.tasks.execution import run_execution
 from aiohaul.tasks.resume import identity
 from aiohaul.tasks.transfer import run_transfer
+from aiohaul.telemetry.runs import running
 
 
 async def run(
@@ -25,6 +26,7 @@ async def run(
     session: Session | None = None,
     on_progress: OnProgress | None = None,
     journal: Path | None = None,
+    run_id: str | None = None,
 ) -> Report:
     """Carry out a task definition.
 
@@ -39,6 +41,7 @@ async def run(
         journal: a file in which a transfer writes down what it has done. The same definition run
             again with it, after a crash, a kill, a cancellation or a failure, copies only what is
             missing. It may serve many definitions.
+        run_id: what tells the log lines, spans and report of this run from others; None makes one.
 
     Returns:
         What was done.
@@ -58,6 +61,7 @@ async def run(
     """
     task = parse(definition)
     async with AsyncExitStack() as stack:
+        stack.enter_context(running(str(definition["type"]), run_id))
         if session is None:
             session = await stack.enter_async_context(Session())
         if isinstance(task, Transfer):
