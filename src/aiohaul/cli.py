@@ -29,9 +29,11 @@ from aiohaul.errors import (
     PlanError,
     TransferError,
 )
+from aiohaul.logs import current_run, listen, run_scope
 from aiohaul.report import Report
 from aiohaul.s3.copying.plan import checked_directory
 from aiohaul.s3.objects import uri
+from aiohaul.s3.private import write_private
 from aiohaul.session import Session
 from aiohaul.tasks.run import clean, run, validate
 
@@ -46,6 +48,8 @@ T = TypeVar("T")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line, and return the exit code."""
     chosen = _parser().parse_args(arguments)
+    if getattr(chosen, "log_level", None) or getattr(chosen, "log_format", None):
+        listen(chosen.log_level or "info", as_json=chosen.log_format == "json")
     try:
         code: int = chosen.command(chosen)
     except DefinitionError as error:
@@ -76,8 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--quiet", action="store_true", help="show errors only")
     command.set_defaults(command=_run)
+    _add_logs(command)
 
-    _add_watch(commands.add_parser("watch", help="show what appears and changes in S3"))
+    command = commands.add_parser("watch", help="show what appears and changes in S3")
+    _add_watch(command)
+    _add_logs(command)
 
     command = commands.add_parser(
         "clean", help="abort the uploads that interrupted runs of a transfer left"
@@ -95,6 +102,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--objects", type=_positive, default=300, help="how many to haul")
     command.set_defaults(command=_demo)
     return parser
+
+
+def _add_logs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="write log lines to standard error (info, where --log-format is given)",
+    )
+    command.add_argument("--log-format", choices=("text", "json"), help="their form (text)")
 
 
 def _add_watch(command: argparse.ArgumentParser) -> None:
@@ -164,8 +180,14 @@ def _run(chosen: argparse.Namespace) -> int:
         validate(definition)
     except DefinitionError as error:
         return _fail(f"{chosen.file}: {error}", WRONG)
+    with run_scope():
+        return _run_told(chosen, definition)
+
+
+def _run_told(chosen: argparse.Namespace, definition: Any) -> int:
+    run_id = current_run()
     # An old report must not pass for the new one, and a place for it must be there.
-    _write_report(chosen.report, {"ok": False, "error": "it did not end"})
+    _write_report(chosen.report, {"ok": False, "error": "it did not end", "run_id": run_id})
     display: Display | None = None if chosen.quiet else best_display()
     try:
         report = _shown(display, run(definition, on_progress=display, journal=chosen.journal))
@@ -176,10 +198,11 @@ def _run(chosen: argparse.Namespace) -> int:
         raise
     except HaulError as error:
         failure = {"ok": False, "error": str(error), "kind": type(error).__name__}
+        failure["run_id"] = run_id
         _write_report(chosen.report, failure)
         raise
     except (KeyboardInterrupt, asyncio.CancelledError):
-        _write_report(chosen.report, {"ok": False, "error": "cancelled"})
+        _write_report(chosen.report, {"ok": False, "error": "cancelled", "run_id": run_id})
         raise
     if not chosen.quiet:
         sys.stdout.write(f"{closing_table(report)}\n")
@@ -297,7 +320,7 @@ def _write_report(file: Path | None, report: dict[str, Any]) -> None:
     if file is not None:
         text = json.dumps(report, indent=2)
         try:
-            file.write_text(f"{text}\n", encoding="utf-8")
+            write_private(file, f"{text}\n".encode())
         except OSError as error:
             raise LocalFileError(f"writing the report {file} failed: {error.strerror}") from error
 
