@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import aiohaul
 from aiohaul import logs
-from aiohaul.telemetry import requests
+from aiohaul.telemetry import otel, requests
 from gateway import Gateway
 from servers import KEY, SECRET
 from store import Store
@@ -288,6 +288,7 @@ async def test_it_works_without_opentelemetry(moto_s3: Store) -> None:
 
 
 def test_telling_never_changes_an_answer(spans: InMemorySpanExporter) -> None:
+    assert otel.active()
     answer = {"ETag": '"x"', "ResponseMetadata": {"HTTPStatusCode": 206, "RequestId": "r"}}
     with requests.request("s3", "GetObject", "s3://b/k", {"Bucket": "b", "Body": SECRET}) as told:
         assert told((b"body", answer)) == (b"body", answer)
@@ -295,3 +296,22 @@ def test_telling_never_changes_an_answer(spans: InMemorySpanExporter) -> None:
     assert attributes(span)["http.response.status_code"] == 206
     assert SECRET not in span.to_json()
     assert KEY not in span.to_json()
+
+
+ALONE = """
+import opentelemetry.trace
+from aiohaul.telemetry import otel, requests
+assert otel.INSTALLED and not otel.active()
+one = requests.request("s3", "CopyObject", "t", {})
+assert one is requests.request("s3", "X", "t", {})
+from opentelemetry.sdk.trace import TracerProvider
+opentelemetry.trace.set_tracer_provider(TracerProvider())
+assert otel.active()
+assert one is not requests.request("s3", "X", "t", {})
+"""
+
+
+async def test_the_api_of_opentelemetry_alone_costs_no_spans() -> None:
+    command = (sys.executable, "-c", ALONE)
+    done = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+    assert await done.communicate() == (b"", b"")

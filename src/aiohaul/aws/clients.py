@@ -25,6 +25,7 @@ from aiohaul.aws.sockets import keepalive_socket
 from aiohaul.aws.transport import PlainTransport, Transport
 from aiohaul.errors import SessionError, SettingsError
 from aiohaul.settings import Settings
+from aiohaul.telemetry.otel import active
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
@@ -80,6 +81,7 @@ class Clients:
         self._paces: dict[tuple[str, bool, str], Pace] = {}
         self._sessions: dict[tuple[Settings, _Environment], AioSession] = {}
         self._services: dict[tuple[str, bool, Settings, _Environment], Service] = {}
+        active()  # for the requests of this Session
         self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._ended = False
         self._undoable: set[tuple[anyio.CancelScope, anyio.Event]] = set()

@@ -18,6 +18,26 @@ else:
 Attributes = Mapping[str, Any]
 
 
+class Seen:
+    """Whether an application was seen to have set up a provider: it cannot take that back."""
+
+    provider = False
+
+
+def active() -> bool:
+    """True where there is anything that spans or numbers would go to.
+
+    That is looked up when a Session is made and when a run or a copy begins, as it takes its time;
+    requests go by what was seen then. The API alone, which many packages bring along, does nothing with them: that is not worth the
+    making of them.
+    """
+    if INSTALLED and not Seen.provider:
+        providers = (trace.get_tracer_provider(), metrics.get_meter_provider())
+        names = [type(each).__name__.lstrip("_") for each in providers]
+        Seen.provider = not all(name.startswith("Proxy") for name in names)
+    return Seen.provider
+
+
 class Meters:
     """The instruments, of whatever provider the application has set."""
 

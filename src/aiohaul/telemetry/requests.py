@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeVar
 from aiohaul.errors import ServiceError, ThrottledError
 from aiohaul.logs import REQUESTS, say
 from aiohaul.telemetry.otel import (
-    INSTALLED,
     Attributes,
+    Seen,
     failed,
     meters,
     request_span,
@@ -75,7 +75,7 @@ def request(
         parameters: the operation's own. Of these only bucket, key, upload and part are told.
         attempt: 1 for the first one.
     """
-    if not INSTALLED and not REQUESTS.isEnabledFor(logging.DEBUG):
+    if not Seen.provider and not REQUESTS.isEnabledFor(logging.DEBUG):
         return _UNTOLD
     return _Told(service, operation, target, parameters, attempt)
 
@@ -88,13 +88,14 @@ class _Told:
     def __init__(
         self, service: str, operation: str, target: str, parameters: Attributes, attempt: int
     ) -> None:
+        # Whether spans are made is decided once: a provider may be set in the middle of a request.
         self._service = service
         self._operation = operation
         self._target = target
         self._attempt = attempt
         self._status: int | None = None
         self._span: Any = None
-        if INSTALLED:
+        if Seen.provider:
             name = f"{service_name(service)}.{operation}"
             self._span = request_span(name, self._attributes(parameters))
         self._begun = time.perf_counter()
@@ -141,7 +142,7 @@ class _Told:
             problem, self._status = error.code, error.status
         elif error is not None:
             problem = type(error).__name__
-        if INSTALLED:
+        if self._span is not None:
             self._end(seconds, problem)
         say(
             REQUESTS,
@@ -184,7 +185,7 @@ def failed_attempt(service: str, error: ServiceError, pause: float | None) -> No
         error: how.
         pause: seconds until the next attempt; None if there is none.
     """
-    if INSTALLED:
+    if Seen.provider:
         told = {"rpc.service": service_name(service), "rpc.method": error.operation}
         if isinstance(error, ThrottledError):
             meters().throttles.add(1, told)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from aiohaul.errors import HaulError
 from aiohaul.logs import RUNS, current_run, run_scope, say
-from aiohaul.telemetry.otel import INSTALLED, Attributes, failed, meters, spanned, tracer
+from aiohaul.telemetry.otel import Attributes, active, failed, meters, spanned, tracer
 
 
 class Place(Protocol):
@@ -28,19 +28,20 @@ class Copies:
         # A run speaks for itself; whoever drives the steps of one has lines of their own.
         self._level = logging.INFO if current_run() else logging.DEBUG
         self._logs = RUNS.isEnabledFor(self._level)
+        self._traced = active()
         self._begun: dict[tuple[str, int], int] = {}
 
     async def told(
         self, source: str, places: Sequence[Place], job: Callable[[], Awaitable[None]]
     ) -> None:
         """Do what brings a source to these destinations, with one read for all of them."""
-        if not INSTALLED and not self._logs:
+        if not self._traced and not self._logs:
             return await job()
         now = time.time_ns()
         for place in places:
             self._begun[source, id(place)] = now
         try:
-            if not INSTALLED:
+            if not self._traced:
                 return await job()
             names = [place.name for place in places]
             told = {"aiohaul.source": source, "aiohaul.destinations": names}
@@ -67,7 +68,7 @@ class Copies:
             size_and_attempt: bytes, and how often the source was brought there.
             error: why it is not there; None if it is.
         """
-        if not INSTALLED and not self._logs and error is None:
+        if not self._traced and not self._logs and error is None:
             return
         size, attempt = size_and_attempt
         now = time.time_ns()
@@ -82,7 +83,7 @@ class Copies:
             "seconds": round(seconds, 6),
             "bytes": size,
         }
-        if INSTALLED:
+        if self._traced:
             _copied(fields, (begun, now), problem)
         if error is not None:
             level = logging.WARNING if self._level == logging.INFO else logging.DEBUG
@@ -124,7 +125,7 @@ def running(kind: str, run_id: str | None = None) -> Iterator[str]:
         run_id: the id of the run; None is that of the run around, or a new one.
     """
     with run_scope(run_id) as chosen:
-        if not INSTALLED:
+        if not active():
             with _logged(kind):
                 yield chosen
             return
