@@ -28,8 +28,8 @@ def active() -> bool:
     """True where there is anything that spans or numbers would go to.
 
     That is looked up when a Session is made and when a run or a copy begins, as it takes its time;
-    requests go by what was seen then. The API alone, which many packages bring along, does nothing with them: that is not worth the
-    making of them.
+    requests go by what was seen then. The API alone, which many packages bring along, does nothing
+    with spans: that is not worth the making of them.
     """
     if INSTALLED and not Seen.provider:
         providers = (trace.get_tracer_provider(), metrics.get_meter_provider())
