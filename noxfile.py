@@ -40,6 +40,14 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session
+def audit(session: nox.Session) -> None:
+    """Look for known vulnerabilities in what the package needs, and in its extras."""
+    session.install("pip-audit>=2.9")
+    session.install("-e", ".[cli,crt,demo,otel,otf]")
+    session.run("pip-audit", "--skip-editable", "--progress-spinner", "off", *session.posargs)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel: a file that it lacks is missed here."""
     wheel = built(session)

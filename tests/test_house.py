@@ -16,7 +16,7 @@ import aiohaul
 ROOT = Path(inspect.getfile(aiohaul)).parent
 #: From the ground up: a room imports from its own floor and those below.
 FLOORS = [
-    {"errors", "progress", "report", "concurrency", "looking"},
+    {"errors", "progress", "report", "concurrency", "looking", "logs", "telemetry"},
     {"settings"},
     {"aws"},
     {"s3", "compute", "parameters"},

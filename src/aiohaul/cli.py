@@ -27,6 +27,7 @@ from aiohaul.errors import (
     PlanError,
     TransferError,
 )
+from aiohaul.logs import current_run, listen, run_scope
 from aiohaul.report import BatchReport
 from aiohaul.running import (
     cancelled_by_sigterm,
@@ -51,6 +52,8 @@ TERMINATED = 143
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line, and return the exit code."""
     chosen = _parser().parse_args(arguments)
+    if getattr(chosen, "log_level", None) or getattr(chosen, "log_format", None):
+        listen(chosen.log_level or "info", as_json=chosen.log_format == "json")
     try:
         code: int = chosen.command(chosen)
     except DefinitionError as error:
@@ -90,8 +93,11 @@ def _parser() -> argparse.ArgumentParser:
         "--timeline", type=Path, metavar="FILE.svg", help="draw who ran when in a batch"
     )
     command.set_defaults(command=_run)
+    _add_logs(command)
 
-    _add_watch(commands.add_parser("watch", help="show what appears and changes in S3"))
+    command = commands.add_parser("watch", help="show what appears and changes in S3")
+    _add_watch(command)
+    _add_logs(command)
 
     command = commands.add_parser(
         "clean", help="abort the uploads that interrupted runs of a transfer left"
@@ -119,6 +125,15 @@ def _add_tasks(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the tasks of a batch are, at any depth (the folder of FILE)",
     )
+
+
+def _add_logs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="write log lines to standard error (info, where --log-format is given)",
+    )
+    command.add_argument("--log-format", choices=("text", "json"), help="their form (text)")
 
 
 def _add_watch(command: argparse.ArgumentParser) -> None:
@@ -188,13 +203,20 @@ def _run(chosen: argparse.Namespace) -> int:
     except DefinitionError as error:
         return _fail(f"{chosen.file}: {error}", WRONG)
     if is_batch(definition):
-        run_batch_file(chosen, definition)
+        with run_scope():
+            run_batch_file(chosen, definition)
         return 0
     for option in ("tasks", "state", "timeline"):
         if getattr(chosen, option) is not None:
             return _fail(f"{chosen.file}: --{option} is for batches", WRONG)
+    with run_scope():
+        return _run_told(chosen, definition)
+
+
+def _run_told(chosen: argparse.Namespace, definition: Any) -> int:
+    run_id = current_run()
     # An old report must not pass for the new one, and a place for it must be there.
-    write_report(chosen.report, {"ok": False, "error": "it did not end"})
+    write_report(chosen.report, {"ok": False, "error": "it did not end", "run_id": run_id})
     display: Display | None = None if chosen.quiet else best_display()
     try:
         report = shown(display, run(definition, on_progress=display, journal=chosen.journal))
@@ -205,10 +227,11 @@ def _run(chosen: argparse.Namespace) -> int:
         raise
     except HaulError as error:
         failure = {"ok": False, "error": str(error), "kind": type(error).__name__}
+        failure["run_id"] = run_id
         write_report(chosen.report, failure)
         raise
     except (KeyboardInterrupt, asyncio.CancelledError):
-        write_report(chosen.report, {"ok": False, "error": "cancelled"})
+        write_report(chosen.report, {"ok": False, "error": "cancelled", "run_id": run_id})
         raise
     if not chosen.quiet and not isinstance(report, BatchReport):
         sys.stdout.write(f"{closing_table(report)}\n")

@@ -55,6 +55,7 @@ HaulError
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,6 +63,14 @@ if TYPE_CHECKING:
     from aiohaul.compute.invocation import Invocation
     from aiohaul.compute.task import TaskResult
     from aiohaul.report import BatchReport, TransferReport
+
+
+_QUERY = re.compile(r"(\w+://[^\s?'\"]+)\?[^\s'\"]+")
+
+
+def without_queries(text: str) -> str:
+    """``text``, its URLs cut to what stands before the query: that of a presigned URL is a key."""
+    return _QUERY.sub(r"\1", text)
 
 
 class HaulError(Exception):

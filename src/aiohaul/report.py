@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from aiohaul.logs import current_run
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -85,6 +87,7 @@ class TransferReport:
         destinations: one report each, in the definition's order.
         action: the post-copy action's report; None if there was none to do.
         seconds: from start to end, the watch included.
+        run_id: of the run that this is of, as in its log lines; None outside of runs.
     """
 
     found: int
@@ -93,6 +96,7 @@ class TransferReport:
     action: ActionReport | None = None
     seconds: float = 0.0
     type: Literal["transfer"] = field(default="transfer", kw_only=True)
+    run_id: str | None = field(default_factory=current_run, kw_only=True, compare=False)
 
     @property
     def failures(self) -> tuple[Failure, ...]:
@@ -117,11 +121,13 @@ class TouchReport:
     Attributes:
         target: the object that was written, such as ``s3://bucket/key``.
         seconds: from start to end.
+        run_id: of the run that this is of, as in its log lines; None outside of runs.
     """
 
     target: str
     seconds: float
     type: Literal["execution"] = field(default="execution", kw_only=True)
+    run_id: str | None = field(default_factory=current_run, kw_only=True, compare=False)
     ok: Literal[True] = field(default=True, kw_only=True)
 
     def as_dict(self) -> dict[str, Any]:
@@ -142,6 +148,7 @@ class InvocationReport:
         version: the version that ran, or None.
         request_id: Lambda's name for the invocation.
         seconds: from start to end.
+        run_id: of the run that this is of, as in its log lines; None outside of runs.
     """
 
     function: str
@@ -153,6 +160,7 @@ class InvocationReport:
     request_id: str | None
     seconds: float
     type: Literal["execution"] = field(default="execution", kw_only=True)
+    run_id: str | None = field(default_factory=current_run, kw_only=True, compare=False)
     ok: Literal[True] = field(default=True, kw_only=True)
 
     def as_dict(self) -> dict[str, Any]:
@@ -173,6 +181,7 @@ class FargateReport:
         logs: the last 10,000 lines of the container's log. Not in a repr.
         log_problem: why there is no log, or None.
         seconds: from start to end.
+        run_id: of the run that this is of, as in its log lines; None outside of runs.
     """
 
     task: str
@@ -184,6 +193,7 @@ class FargateReport:
     log_problem: str | None
     seconds: float
     type: Literal["execution"] = field(default="execution", kw_only=True)
+    run_id: str | None = field(default_factory=current_run, kw_only=True, compare=False)
     ok: Literal[True] = field(default=True, kw_only=True)
 
     def as_dict(self) -> dict[str, Any]:

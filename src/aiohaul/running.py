@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 from aiohaul.display import Display
 from aiohaul.display_batch import Remembering, batch_table, best_batch_display
 from aiohaul.errors import BatchError, HaulError, LocalFileError
+from aiohaul.logs import current_run
 from aiohaul.report import BatchReport
+from aiohaul.s3.private import write_private
 from aiohaul.tasks.run import run
 from aiohaul.timeline import timeline
 
@@ -50,7 +52,7 @@ def write_report(file: Path | None, report: Mapping[str, Any]) -> None:
 
 def _write(file: Path, text: str, what: str) -> None:
     try:
-        file.write_text(text, encoding="utf-8")
+        write_private(file, text.encode())
     except OSError as error:
         raise LocalFileError(f"writing the {what} {file} failed: {error.strerror}") from error
 
@@ -63,14 +65,15 @@ def run_batch_file(chosen: argparse.Namespace, definition: Mapping[str, Any]) ->
         HaulError: it could not be run, or what was to be written could not.
     """
     # Old ones must not pass for the new ones, and a place for these must be there.
-    write_report(chosen.report, {"ok": False, "error": "it did not end"})
+    run_id = current_run()
+    write_report(chosen.report, {"ok": False, "error": "it did not end", "run_id": run_id})
     if chosen.timeline is not None:
         nothing = BatchReport((), datetime.now(UTC), 0.0)
         _write(chosen.timeline, timeline(nothing, f"{chosen.file.name} did not end"), "timeline")
     display = None if chosen.quiet else best_batch_display()
     heard = Remembering(display)
     tasks = tasks_folder(chosen, chosen.file)
-    problem: dict[str, Any] = {}
+    problem: dict[str, Any] = {"run_id": run_id}
     try:
         shown(
             display,
@@ -83,12 +86,12 @@ def run_batch_file(chosen: argparse.Namespace, definition: Mapping[str, Any]) ->
             ),
         )
     except HaulError as error:
-        problem = {"ok": False, "error": str(error)}
+        problem |= {"ok": False, "error": str(error)}
         if not isinstance(error, BatchError):
             problem["kind"] = type(error).__name__
         raise
     except (KeyboardInterrupt, asyncio.CancelledError):
-        problem = {"ok": False, "error": "cancelled"}
+        problem |= {"ok": False, "error": "cancelled"}
         raise
     finally:
         _tell_of_the_end(chosen, heard.report, problem)
@@ -98,7 +101,7 @@ def _tell_of_the_end(
     chosen: argparse.Namespace, report: BatchReport | None, problem: Mapping[str, Any]
 ) -> None:
     if report is None:
-        write_report(chosen.report, problem or {"ok": False, "error": "it did not end"})
+        write_report(chosen.report, {"ok": False, "error": "it did not end", **problem})
         return
     if not chosen.quiet:
         sys.stdout.write(f"{batch_table(report)}\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from os import PathLike, fspath
 from types import TracebackType
 from typing import Self
 
@@ -46,9 +48,13 @@ class Session:
             quarters of the file descriptors that the process may have. More wait their turn.
         direct: build, sign and read S3 requests here, for a fifth of botocore's CPU, wherever
             that provably comes to the same; False sends every request through botocore.
+        allow_http: endpoints on other machines may be plain ``http://``, where everybody on the
+            way reads along; on this machine they always may. ``AIOHAUL_ALLOW_HTTP=1`` says so too.
+        ca_bundle: a file of certificates in PEM form that are trusted instead of the usual ones;
+            None leaves that to ``AWS_CA_BUNDLE``. That TLS is verified cannot be turned off.
 
     Raises:
-        SettingsError: half a pair of keys, or no room for a request.
+        SettingsError: half a pair of keys, no room for a request, or no such file.
     """
 
     def __init__(
@@ -65,6 +71,8 @@ class Session:
         max_requests: int = MAX_REQUESTS,
         max_invocations: int = MAX_INVOCATIONS,
         direct: bool = True,
+        allow_http: bool = False,
+        ca_bundle: str | PathLike[str] | None = None,
     ) -> None:
         if max_requests < 1:
             raise SettingsError(f"max_requests must be at least 1, not {max_requests}")
@@ -81,7 +89,12 @@ class Session:
             endpoint_url=endpoint_url,
         )
         self._clients = Clients(
-            settings, max_requests=max_requests, max_invocations=max_invocations, direct=direct
+            settings,
+            max_requests=max_requests,
+            max_invocations=max_invocations,
+            direct=direct,
+            allow_http=allow_http,
+            ca_bundle=_readable(ca_bundle),
         )
         self._polling = Polling()
         self._queues = Queues()
@@ -160,3 +173,15 @@ class Session:
             settings: who and where; what they leave open is the Session's.
         """
         return SecretsHandler(self._clients, self._reads, settings)
+
+
+def _readable(ca_bundle: str | PathLike[str] | None) -> str | None:
+    """The path of certificates that can be read."""
+    if ca_bundle is None:
+        return None
+    path = fspath(ca_bundle)
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # SSLError is one
+        raise SettingsError(f"ca_bundle {path} cannot be used: {error}") from error
+    return path

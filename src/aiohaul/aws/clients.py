@@ -19,11 +19,13 @@ from aiohaul.aws.credentials import use_credentials
 from aiohaul.aws.direct.answers import timestamp
 from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
+from aiohaul.aws.plain import check_tls
 from aiohaul.aws.service import Service
 from aiohaul.aws.sockets import keepalive_socket
-from aiohaul.aws.transport import Transport
+from aiohaul.aws.transport import PlainTransport, Transport
 from aiohaul.errors import SessionError, SettingsError
 from aiohaul.settings import Settings
+from aiohaul.telemetry.otel import active
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
@@ -52,6 +54,10 @@ class Clients:
             held for minutes. Fewer where the process may not open that many files.
         direct: S3 requests that this library knows go past botocore, where that comes to the
             same; False sends all of them through it. So does AIOHAUL_DIRECT=0 around.
+        allow_http: endpoints on other machines may be plain http. So may they with
+            AIOHAUL_ALLOW_HTTP=1 around.
+        ca_bundle: a file of certificates to trust instead of the system's; None is botocore's
+            choice (AWS_CA_BUNDLE, or its profile's).
     """
 
     def __init__(
@@ -61,9 +67,13 @@ class Clients:
         max_requests: int,
         max_invocations: int = MAX_INVOCATIONS,
         direct: bool = True,
+        allow_http: bool = False,
+        ca_bundle: str | None = None,
     ) -> None:
         self.settings = settings
         self.direct = direct and os.environ.get("AIOHAUL_DIRECT") != "0"
+        self.allow_http = allow_http or os.environ.get("AIOHAUL_ALLOW_HTTP") == "1"
+        self.ca_bundle = ca_bundle
         self.max_requests = max_requests
         self.max_invocations = _affordable(max_invocations)
         self._stack = AsyncExitStack()
@@ -71,6 +81,7 @@ class Clients:
         self._paces: dict[tuple[str, bool, str], Pace] = {}
         self._sessions: dict[tuple[Settings, _Environment], AioSession] = {}
         self._services: dict[tuple[str, bool, Settings, _Environment], Service] = {}
+        active()  # for the requests of this Session
         self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._ended = False
         self._undoable: set[tuple[anyio.CancelScope, anyio.Event]] = set()
@@ -150,11 +161,15 @@ class Clients:
                 region_name=settings.region,
                 endpoint_url=settings.endpoint_url,
                 config=config,
+                verify=self.ca_bundle,
             )
             try:
-                return await self._stack.enter_async_context(creator)
+                client = await self._stack.enter_async_context(creator)
             except ValueError as error:  # botocore's word for an endpoint that is no URL
                 raise SettingsError(f"a client for {name} cannot be made: {error}") from error
+        if not self.allow_http:
+            check_tls(client.meta.endpoint_url)
+        return client
 
     async def _credentials(self, name: str, settings: Settings, environment: _Environment) -> Any:
         """What the client signs with, for a service that is spoken to directly."""
@@ -176,7 +191,8 @@ class Clients:
             timestamp_parser=timestamp
         )
         session.user_agent_extra = f"aiohaul/{version('aiohaul')} {session.user_agent_extra}"
-        await use_credentials(session, settings, self._config(once=False))
+        config = self._config(once=False)
+        await use_credentials(session, settings, config, self.ca_bundle)
         self._sessions[settings, environment] = session
         return session
 
@@ -192,7 +208,7 @@ class Clients:
             # Service decides what is sent again.
             retries={"mode": "standard", "total_max_attempts": 1},
             connector_args={"socket_factory": keepalive_socket},
-            http_session_cls=Transport,
+            http_session_cls=PlainTransport if self.allow_http else Transport,
             # Some servers send the whole object's checksum with a range of it; what is read is
             # held against the listed ETag and size instead.
             response_checksum_validation="when_required",

@@ -41,7 +41,9 @@ class _Given:
         return self._credentials
 
 
-async def use_credentials(session: AioSession, settings: Settings, config: AioConfig) -> None:
+async def use_credentials(
+    session: AioSession, settings: Settings, config: AioConfig, ca_bundle: str | None = None
+) -> None:
     """Make every client of ``session`` use the keys and the role of ``settings``.
 
     What ``settings`` leave open stays with botocore's own chain. Assumes the role once (STS
@@ -51,6 +53,7 @@ async def use_credentials(session: AioSession, settings: Settings, config: AioCo
         session: whose clients.
         settings: who.
         config: timeouts and sockets for the requests to STS.
+        ca_bundle: the certificates that those trust; None is botocore's choice.
 
     Raises:
         SettingsError: there are no credentials to assume the role with.
@@ -71,6 +74,7 @@ async def use_credentials(session: AioSession, settings: Settings, config: AioCo
             region_name=settings.region,
             endpoint_url=sts_endpoint(settings.endpoint_url),
             config=config.merge(retries),
+            verify=ca_bundle,
         )
         with translated("AssumeRole", settings.role_arn):
             _provide(session, await _assumed(session, settings, creator))

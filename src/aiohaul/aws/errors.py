@@ -245,10 +245,11 @@ def translated(operation: str, target: str) -> Iterator[None]:
             " definition, the Session, the AWS_* environment variables or a profile"
         ) from error
     except botocore.ParamValidationError as error:
-        # Not chained: the original repeats the value that is wrong, and that may be a secret.
-        raise HaulError(
-            f"{operation} on {target} was not sent: {_REFUSED_VALUE.sub('', str(error))}"
-        ) from None
+        # The original repeats the value that is wrong, and that may be a secret: not chained, and
+        # as Python keeps it as the context all the same, without its text.
+        says = _REFUSED_VALUE.sub("", str(error))
+        error.args, error.kwargs = (says,), {}
+        raise HaulError(f"{operation} on {target} was not sent: {says}") from None
     except _NO_ANSWER as error:
         cls = UnreachableError if _never_sent(error) else EndpointError
         raise cls(

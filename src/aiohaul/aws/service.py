@@ -18,6 +18,7 @@ from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
 from aiohaul.aws.retry import ATTEMPTS, pause_before
 from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
+from aiohaul.telemetry.requests import failed_attempt, request
 
 T = TypeVar("T")
 #: Sends one request, once.
@@ -42,6 +43,7 @@ class Service:
         self, client: Any, pace: Pace, check: Callable[[], None], credentials: Any = None
     ) -> None:
         self._client = client
+        self._name: str = client.meta.service_model.service_name
         self._wire = Wire(client, credentials)
         self._pace = pace
         self._check = check
@@ -131,11 +133,11 @@ class Service:
             SessionError: the Session has ended.
         """
 
-        async def send(note: Note) -> dict[str, Any]:
+        async def send(number: int, note: Note) -> dict[str, Any]:
             with noting(note):
-                return await self._send(operation, target, parameters)
+                return await self._send(operation, target, parameters, number)
 
-        return await self._again_and_again(partial(attempt, send))
+        return await self._again_and_again(lambda number: attempt(partial(send, number)))
 
     async def attempt(self, operation: str, target: str, /, **parameters: Any) -> dict[str, Any]:
         """Like :meth:`call`, but sent only once: the caller decides what is sent again.
@@ -161,9 +163,12 @@ class Service:
             SessionError: the Session has ended.
         """
 
-        async def once() -> tuple[bytes, dict[str, Any]]:
-            with translated("GetObject", target):
-                return await self._wire.read(parameters)
+        async def once(number: int) -> tuple[bytes, dict[str, Any]]:
+            with (
+                request(self._name, "GetObject", target, parameters, number) as told,
+                translated("GetObject", target),
+            ):
+                return told(await self._wire.read(parameters))
 
         return await self._again_and_again(once)
 
@@ -175,6 +180,7 @@ class Service:
         *,
         read_timeout: float,
         note: Note,
+        attempt: int = 1,
         **parameters: Any,
     ) -> tuple[bytes, dict[str, Any]]:
         """Call a function once (Lambda Invoke): its payload's bytes, and the rest of the answer.
@@ -184,6 +190,7 @@ class Service:
             payload: what is sent to it.
             read_timeout: seconds of silence on the connection before it is given up.
             note: told whether the function may have been reached.
+            attempt: how often it is sent with this, for the log.
             parameters: the operation's own.
 
         Raises:
@@ -191,23 +198,31 @@ class Service:
         """
         self._check()
         async with self._pace.slot():
-            with translated("Invoke", target), noting(note):
+            with (
+                request(self._name, "Invoke", target, {}, attempt) as told,
+                translated("Invoke", target),
+                noting(note),
+            ):
                 parameters[_READ_TIMEOUT_PARAMETER] = read_timeout
                 # aiohttp writes bytes in one go, and warns of many; a file it writes piece by piece
                 body: Any = io.BytesIO(payload) if len(payload) > _ONE_GO else payload
                 answer: dict[str, Any] = await self._client.invoke(Payload=body, **parameters)
                 async with answer.pop("Payload") as stream:
-                    return await stream.read(), answer
+                    return told((await stream.read(), answer))
 
     async def _send(
-        self, operation: str, target: str, parameters: Mapping[str, Any]
+        self, operation: str, target: str, parameters: Mapping[str, Any], number: int = 1
     ) -> dict[str, Any]:
-        with translated(_api_name(operation), target):
-            return await self._wire.call(operation, parameters)
+        name = _api_name(operation)
+        with (
+            request(self._name, name, target, parameters, number) as told,
+            translated(name, target),
+        ):
+            return told(await self._wire.call(operation, parameters))
 
     async def _again_and_again(
         self,
-        once: Callable[[], Awaitable[T]],
+        once: Callable[[int], Awaitable[T]],
         after: tuple[type[ServiceError], ...] = (ServiceError,),
     ) -> T:
         """Send a request until there is an answer that another attempt would not change."""
@@ -216,15 +231,17 @@ class Service:
             sent = 0.0
             try:
                 async with self._pace.slot() as sent:
-                    answer = await once()
+                    answer = await once(attempt)
             except ServiceError as error:
                 error.attempts = attempt
                 if isinstance(error, ThrottledError):
                     self._pace.throttled(sent)
                 again = error.retryable and isinstance(error, after)
                 if not again or attempt >= ATTEMPTS:
+                    failed_attempt(self._name, error, None)
                     raise
                 pause = pause_before(attempt + 1, error.retry_after)
+                failed_attempt(self._name, error, pause)
             else:
                 self._pace.went_well()
                 return answer

@@ -10,6 +10,7 @@ from typing import Any
 from aiobotocore.httpsession import AIOHTTPSession
 
 from aiohaul.aws.connecting import telling
+from aiohaul.aws.plain import check_tls
 
 #: Called with every request that a client is about to send, signed and all.
 Watcher = Callable[["Transport", Any], Awaitable[None]]
@@ -34,6 +35,9 @@ class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no typ
     would: an invocation would be sent twice, its payload to whoever the answer names.
     """
 
+    #: also over http, to any host
+    plain = False
+
     def __init__(self, *arguments: Any, proxies: Any = None, **options: Any) -> None:
         super().__init__(*arguments, proxies=proxies, **options)
         #: a proxy is asked for: aiobotocore knows for which requests
@@ -41,6 +45,8 @@ class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no typ
 
     async def send(self, request: Any) -> Any:
         """Send a request of botocore's, after whoever watches has seen it."""
+        if not self.plain:
+            check_tls(request.url)
         watcher = _watcher.get()
         if watcher is not None:
             await watcher(self, request)
@@ -62,6 +68,12 @@ class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no typ
         # ("there is one already" may be our own write).
         session._retry_connection = False  # noqa: SLF001  # aiohttp has no public word for it
         return session
+
+
+class PlainTransport(Transport):
+    """The same where the user has said that bytes may travel unencrypted."""
+
+    plain = True
 
 
 class _Direct:

@@ -29,6 +29,7 @@ from aiohaul.compute.invocation import (
 )
 from aiohaul.errors import FunctionError, OutcomeUnknownError, ServiceError, UnreachableError
 from aiohaul.settings import Settings
+from aiohaul.telemetry.requests import failed_attempt
 
 #: Lambda ends a function after 15 minutes; the margin is for its start and its answer's way.
 DEFAULT_TIMEOUT = 15 * 60.0 + 60.0
@@ -300,6 +301,7 @@ async def _send(service: Service, call: _Call) -> tuple[bytes, dict[str, Any]]:
                 call.payload,
                 read_timeout=call.read_timeout,
                 note=call.note,
+                attempt=attempt,
                 **call.parameters,
             )
         except ServiceError as error:
@@ -310,8 +312,9 @@ async def _send(service: Service, call: _Call) -> tuple[bytes, dict[str, Any]]:
             pause = pause_before(attempt + 1, error.retry_after)
             late = call.seconds + pause >= call.timeout
             if not never_ran(error) or attempt >= call.max_attempts or late:
+                failed_attempt("lambda", error, None)
                 raise
-            _log.info("%s; attempt %d follows in %.1f s", error, attempt + 1, pause)
+            failed_attempt("lambda", error, pause)
         await anyio.sleep(pause)
     raise AssertionError  # pragma: no cover  # the loop returns or raises
 

@@ -134,13 +134,16 @@ def encoded(payload: Any, invocation_type: InvocationType) -> bytes:
         PayloadError: it is not JSON.
         PayloadTooLargeError: it is more than Lambda takes.
     """
+    why = ""
+    body = b""
     try:
         text = json.dumps(payload, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         body = text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         # The words of a TypeError name a type; those of the others may repeat a value.
         why = str(error) if isinstance(error, TypeError) else type(error).__name__
-        raise PayloadError(f"the payload is not JSON: {why}") from None
+    if why:  # raised out here: Python would keep the other error, and with it the payload
+        raise PayloadError(f"the payload is not JSON: {why}")
     limit = ASYNCHRONOUS_LIMIT if invocation_type == "Event" else SYNCHRONOUS_LIMIT
     if len(body) > limit:
         raise PayloadTooLargeError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
 import threading
 from collections.abc import Iterable, Iterator
@@ -17,9 +16,8 @@ from pathlib import Path
 from anyio import from_thread, to_thread
 
 from aiohaul.errors import LocalFileError, LocalFileExistsError
+from aiohaul.s3.private import NEW, PARTIAL, partial_beside, usual_mode
 
-#: The names of files that are being written.
-_PARTIAL = re.compile(r"\.aiohaul-[0-9a-f]{16}\.part")
 #: Bytes that a copy between file systems reads at once.
 _CHUNK = 1024 * 1024
 
@@ -75,7 +73,7 @@ def _list_files(directory: str, pattern: re.Pattern[str]) -> list[LocalFile]:
             return []
         files = []
         for name in names:
-            if pattern.match(name) and not _PARTIAL.fullmatch(name):
+            if pattern.match(name) and not PARTIAL.fullmatch(name):
                 with suppress(FileNotFoundError):  # gone between the two looks
                     path = Path(directory, name)
                     if stat.S_ISREG(path.stat().st_mode):
@@ -130,7 +128,7 @@ async def remove_partial(path: str) -> None:
     Raises:
         LocalFileError: it cannot be removed.
     """
-    if _PARTIAL.fullmatch(os.path.basename(path)):  # noqa: PTH119  # a name, no look at the disk
+    if PARTIAL.fullmatch(os.path.basename(path)):  # noqa: PTH119  # a name, no look at the disk
         await to_thread.run_sync(_remove, path)
 
 
@@ -193,7 +191,7 @@ class PartialFile:
 
     def __init__(self, target: Path, mode: int | None = None, *, overwrite: bool = True) -> None:
         self.target = target
-        self.partial = target.parent / f".aiohaul-{secrets.token_hex(8)}.part"
+        self.partial = partial_beside(target)
         self._mode = mode
         self._overwrite = overwrite
         self._descriptor: int | None = None
@@ -241,11 +239,8 @@ class PartialFile:
     def _open(self) -> int:
         with self._opening:
             if self._descriptor is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                self._descriptor = os.open(self.partial, flags, 0o666)
-                if self._mode is None:
-                    self._mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
-                os.fchmod(self._descriptor, 0o600)
+                # Private from its first moment: who has opened it once reads all that follows.
+                self._descriptor = os.open(self.partial, NEW, 0o600)
             return self._descriptor
 
     async def commit(self, size: int) -> str:
@@ -266,7 +261,8 @@ class PartialFile:
     def _commit(self, size: int) -> str:
         with _explained("writing", self.target):
             descriptor = self._open()
-            os.fchmod(descriptor, self._mode or 0)
+            mode = usual_mode(self.partial) if self._mode is None else self._mode
+            os.fchmod(descriptor, mode)
             os.fsync(descriptor)
             written, named = os.fstat(descriptor), self.partial.stat()
             if written.st_size != size or written.st_ino != named.st_ino:

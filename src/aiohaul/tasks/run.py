@@ -22,6 +22,7 @@ from aiohaul.tasks.definition import Transfer, parse
 from aiohaul.tasks.library import Tasks
 from aiohaul.tasks.resume import identity
 from aiohaul.tasks.single import run_single
+from aiohaul.telemetry.runs import running
 
 
 async def run(
@@ -32,6 +33,7 @@ async def run(
     on_progress: OnProgress | None = None,
     journal: Path | None = None,
     state: Path | None = None,
+    run_id: str | None = None,
 ) -> Report:
     """Carry out a task definition.
 
@@ -53,6 +55,7 @@ async def run(
             batch run again with it, after a crash, a kill, a cancellation or a failure, runs the
             others, and those that say ``retry_on_rerun``; once all have succeeded it starts from
             the top. It may serve many batches.
+        run_id: what tells the log lines, spans and report of this run from others; None makes one.
 
     Returns:
         What was done.
@@ -82,6 +85,7 @@ async def run(
         if state is not None:
             raise DefinitionError("type", "only batches keep a state; transfers have a journal")
     async with AsyncExitStack() as stack:
+        stack.enter_context(running(str(definition["type"]), run_id))
         kept = None
         if isinstance(task, Batch) and state is not None:
             kept = await stack.enter_async_context(BatchState(state, task.identity))

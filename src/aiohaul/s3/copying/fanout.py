@@ -29,6 +29,7 @@ from aiohaul.s3.streaming.parts import LIMITS, Limits
 from aiohaul.s3.streaming.readers import FileReader, ObjectReader, Reader, StreamReader
 from aiohaul.s3.streaming.stream import Stream
 from aiohaul.settings import Settings
+from aiohaul.telemetry.runs import Copies
 
 #: How often a source is brought to a destination that fails for a passing reason, beside the
 #: retries of single requests, and the seconds before that is tried again.
@@ -77,6 +78,7 @@ class Fanout:
         self._again: list[Errand] = []
         self._last_pass = False
         self._start = 0.0
+        self._copies = Copies()
 
     async def copy(
         self,
@@ -231,7 +233,8 @@ class Fanout:
             if isinstance(source, S3Object):
                 for course in courses:
                     if course.server_side:
-                        yield partial(self._copy_one, source, course)
+                        job = partial(self._copy_one, source, course)
+                        yield partial(self._copies.told, source.uri, [course], job)
 
     async def _tee_all(self, errands: Iterable[Errand], budget: Budget) -> None:
         """Start one source after the other, as the memory allows."""
@@ -239,7 +242,8 @@ class Fanout:
             for source, courses in errands:
                 read = self._tee_source(source)
                 taken = await budget.take(tee.footprint(read))
-                tasks.start_soon(self._tee_one, source, read, courses, budget, taken)
+                job = partial(self._tee_one, source, read, courses, budget, taken)
+                tasks.start_soon(self._copies.told, source.uri, courses, job)
 
     async def _copy_one(self, source: S3Object, course: Course) -> None:
         """Let S3 copy one source to one destination."""
@@ -369,11 +373,13 @@ class Fanout:
             self._again.append((source, [course]))
             return
         course.left -= 1
+        target = course.destination.target(source.name)
+        attempt = 2 if self._last_pass else 1
+        self._copies.ended(source.uri, course, target, (source.size, attempt), error)
         if error is None:
             course.objects += 1
             course.kept += kept
             course.size += source.size
-            target = course.destination.target(source.name)
             self._tell(Copied(source.uri, target, course.name, source.size, kept))
         else:
             course.failures.append(Failure.of(source.uri, error))

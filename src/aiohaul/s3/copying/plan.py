@@ -229,10 +229,25 @@ class Places:
         """Where a source goes by a move or rename."""
         key = action.key(source.name)
         if isinstance(source, LocalFile):
-            return self.of_file(Path(key))
+            return self.of_file(self._inside(Path(key), action))
         if isinstance(source, Stream):
             raise PlanError(f"nothing was copied: {source.uri} cannot be moved")
         return (self._endpoint, action.bucket or source.bucket, checked_key(key))
+
+    def _inside(self, path: Path, action: Action) -> Path:
+        """``path``, if a rename does not lead it out of where the action puts its files."""
+        root = os.path.realpath(action.prefix)
+        try:
+            parent = os.path.realpath(path.parent)
+        except (OSError, ValueError) as error:
+            raise PlanError(f"nothing was copied: {path!r} is no path: {error}") from error
+        inside = parent == root or parent.startswith(f"{root.rstrip('/')}/")
+        if not inside or path.name in _NO_NAMES or "\0" in path.name:
+            raise PlanError(
+                f"nothing was copied: the {action.kind} would put {path} outside of"
+                f" {action.prefix}. Correct its pattern and sub"
+            )
+        return path
 
     def of_file(self, path: Path) -> Place:
         """The place of a file."""

@@ -229,7 +229,7 @@ class Journal:
             if self._connection is None:
                 self._connection = connected(self.path)
             use(self._connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise JournalError(
                 f"the journal {self.path} cannot be used: {error}. Name another file, or remove"
                 " this one to begin anew"

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
-from aiohaul.errors import HaulError, StreamError, VerificationError
+from aiohaul.errors import HaulError, StreamError, VerificationError, without_queries
 from aiohaul.s3.local import LocalFile, read_part
 from aiohaul.s3.objects import S3Object, is_md5, quoted, unquoted
 from aiohaul.s3.streaming import parts
@@ -224,7 +224,8 @@ class StreamReader:
             except HaulError:
                 raise
             except Exception as error:  # whatever an application's own code raises
-                raise StreamError(f"reading {self._source.uri} failed: {error!r}") from error
+                why = without_queries(repr(error))
+                raise StreamError(f"reading {self._source.uri} failed: {why}") from error
         data = bytes(memoryview(self._left)[:size])
         del self._left[:size]
         if self._left:

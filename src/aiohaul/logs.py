@@ -1,0 +1,111 @@
+"""Log lines that a machine can read too: the run that they belong to, their fields, JSON.
+
+Everything is logged with the standard library, under ``aiohaul``. What was done to what goes to
+two loggers that stay silent unless somebody listens:
+
+- ``aiohaul.run``: the begin and the end of a run, and every object at every destination (INFO;
+  WARNING for one that failed, ERROR for a run that did);
+- ``aiohaul.requests``: every request (DEBUG), and why one is sent again (INFO).
+
+Every such line can be read by itself, and carries what it says as fields of its record.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+RUNS = logging.getLogger("aiohaul.run")
+REQUESTS = logging.getLogger("aiohaul.requests")
+for _logger in (RUNS, REQUESTS):
+    # Nobody who has not asked for logs gets those lines on their screen.
+    _logger.addHandler(logging.NullHandler())
+
+#: The fields that lines may carry: nothing else of a record gets into JSON.
+FIELDS = (
+    "run_id",
+    "kind",
+    "source",
+    "target",
+    "destination",
+    "operation",
+    "attempt",
+    "pause",
+    "seconds",
+    "bytes",
+    "objects",
+    "status",
+    "error",
+)
+
+_run_id: ContextVar[str | None] = ContextVar("aiohaul_run_id", default=None)
+
+
+def current_run() -> str | None:
+    """The id of the run that this code belongs to; None outside of runs."""
+    return _run_id.get()
+
+
+@contextmanager
+def run_scope(run_id: str | None = None) -> Iterator[str]:
+    """Give what happens herein an id: this one, or that of the run around, or a new one."""
+    chosen = run_id or _run_id.get() or uuid4().hex[:12]
+    token = _run_id.set(chosen)
+    try:
+        yield chosen
+    finally:
+        _run_id.reset(token)
+
+
+def say(logger: logging.Logger, level: int, message: str, *values: Any, **fields: Any) -> None:
+    """Log a line with fields, unless nobody listens.
+
+    Args:
+        logger: where.
+        level: one of ``logging``'s.
+        message: with placeholders in the style of ``logging``.
+        values: for these.
+        fields: some of :data:`FIELDS`.
+    """
+    if logger.isEnabledFor(level):
+        logger.log(level, message, *values, extra={"run_id": _run_id.get(), **fields})
+
+
+class JsonFormatter(logging.Formatter):
+    """Makes one line of JSON of every record: time (UTC), level, logger, message and fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        own = record.name == "aiohaul" or record.name.startswith("aiohaul.")
+        found = {name: getattr(record, name, None) for name in FIELDS} if own else {}
+        found["run_id"] = found.get("run_id") or _run_id.get()
+        line |= {name: value for name, value in found.items() if value is not None}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def listen(level: str, *, as_json: bool) -> None:
+    """Write log lines of this level and above to standard error. For programs, not libraries."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JsonFormatter()
+        if as_json
+        else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    )
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("aiohaul").setLevel(level.upper())

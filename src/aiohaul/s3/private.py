@@ -1,0 +1,50 @@
+"""Files that nobody else may read while they are written, or ever."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from pathlib import Path
+
+#: The names of files that are being written.
+PARTIAL = re.compile(r"\.aiohaul-[0-9a-f]{16}\.part")
+#: How they are opened: what is there already is neither followed nor written to.
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+def partial_beside(path: Path) -> Path:
+    """A name of its own, in the directory of ``path``, for a file that is being written."""
+    return path.parent / f".aiohaul-{secrets.token_hex(8)}.part"
+
+
+def usual_mode(beside: Path) -> int:
+    """What a new file there gets from the umask, or from the directory's default ACL."""
+    probe = partial_beside(beside)
+    descriptor = os.open(probe, NEW, 0o666)
+    try:
+        probe.unlink()
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner may read, in one step. Blocks.
+
+    What is no regular file, such as a terminal or a pipe, is written to as it is.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    partial = partial_beside(path)
+    try:
+        with os.fdopen(os.open(partial, NEW, 0o600), "wb") as opened:
+            opened.write(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
