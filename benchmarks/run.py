@@ -63,15 +63,13 @@ def run(name: str, scratch: Path, plots: Path, *, quick: bool) -> Run:
     plot = plots / f"{name.rpartition('_')[2]}.svg"
     command = [*python(f"benchmarks.{name}"), "--result", str(stored), "--plot", str(plot)]
     options = ["--quick"] if quick else ["--profile"]
-    why = ""
-    try:
-        done = subprocess.run(
-            [*command, *options], cwd=ROOT, env=environment(), check=False, timeout=_PATIENCE
-        )
-        if done.returncode:
-            why = f"it ended with {done.returncode}"
-    except subprocess.TimeoutExpired:
-        why = f"it took more than {_PATIENCE} s"
+    with subprocess.Popen([*command, *options], cwd=ROOT, env=environment()) as process:
+        try:
+            code = process.wait(_PATIENCE)
+            why = f"it ended with {code}" if code else ""
+        except subprocess.TimeoutExpired:
+            process.terminate()  # it ends its servers
+            why = f"it took more than {_PATIENCE} s"
     seconds = time.perf_counter() - begun
     if why:
         return Run(name, f"## {name}\n\nFailed: {why}.", seconds, failed=True)

@@ -54,7 +54,11 @@ def cost(
             )
             for each in commands
         ]
-        used = [_ended(process, errors) for process in running]
+        try:
+            used = [_ended(process, errors) for process in running]
+        finally:
+            for process in running:
+                process.kill()  # one that has ended is left alone
     figures = {
         SECONDS: time.perf_counter() - begun,
         CPU: sum(each.ru_utime + each.ru_stime for each in used),

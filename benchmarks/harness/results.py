@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -141,7 +143,8 @@ def aim(what: str, figure: float, limit: float) -> str:
 
 
 def parser(doc: str, *, rounds: int) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+    """The options that every benchmark has; from here on SIGTERM ends its servers too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     made = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
