@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import re
+import threading
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -17,6 +18,7 @@ import pytest
 
 import aiohaul
 from aiohaul import Destination, LocalDestination, S3Object, Settings, Stream
+from aiohaul.s3.copying import plan
 from aiohaul.s3.streaming import checksums
 from aiohaul.s3.streaming.parts import LIMITS, PART_SIZE, Limits
 from fake_s3 import FakeS3, Written, content, fake_s3
@@ -65,6 +67,29 @@ async def haul(sources: list[S3Object], fakes: list[FakeS3], **more: Any) -> aio
             [Destination(bucket="out", settings=settings(each.url)) for each in rest],
             **more,
         )
+
+
+async def test_large_plan_is_checked_without_holding_up_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turned, check = threading.Event(), plan.check
+
+    def waiting_check(*arguments: Any) -> None:
+        assert turned.wait(10), "the loop stood still"
+        check(*arguments)
+
+    monkeypatch.setattr(plan, "check", waiting_check)
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    sources = [S3Object("in", f"{number}/same", 1, "0-1", when) for number in range(20_000)]
+    settled = settings("http://127.0.0.1:1")
+    async with aiohaul.Session() as session:
+        copying = asyncio.ensure_future(
+            session.s3(settled).copy(sources, [Destination(bucket="out", settings=settled)])
+        )
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.01, turned.set)
+        with pytest.raises(aiohaul.CollisionError, match="both land on"):
+            await copying
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -28,6 +28,7 @@ from multidict import CIMultiDictProxy
 
 import aiohaul
 from aiohaul.aws.direct import checksums
+from aiohaul.aws.direct import exchange as exchange_module
 from aiohaul.aws.direct.exchange import exchange
 from aiohaul.aws.service import Service
 from aiohaul.aws.transport import Transport
@@ -364,6 +365,75 @@ async def test_large_body_that_is_not_wanted_is_not_sent() -> None:
 
 
 @dataclass(eq=False)
+class Keeping(FakeServer):
+    """Keeps what it was sent."""
+
+    requests: list[Request] = field(default_factory=list)
+    answer: bytes = b"HTTP/1.1 200 OK\r\nX-Name: value\r\ncontent-length: 4\r\n\r\nbody"
+
+    async def serve(self, request: Request) -> None:
+        self.requests.append(request)
+        request.connection.writer.write(self.answer)
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", b""), ("PUT", b""), ("PUT", b"some")])
+async def test_small_request_is_the_one_that_aiohttp_would_send(
+    method: str, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"X-One": "1", "User-Agent": "a b/c", "Authorization": "AWS4 x, y"}
+    async with (
+        Keeping() as server,
+        aiohttp.ClientSession(skip_auto_headers={"content-type"}, auto_decompress=False) as session,
+    ):
+        url = f"{server.url}/a%20b/%C3%A4?x=1&y"
+        mine = await exchange(session, method, url, headers, body)
+        monkeypatch.setattr(exchange_module, "_IS_KNOWN", False)
+        theirs = await exchange(session, method, url, headers, body)
+    assert mine == theirs == (200, {"x-name": "value", "content-length": "4"}, b"body")
+    sent, expected = server.requests
+    assert (sent.method, sent.path, sent.body) == (method, expected.path, body)
+    assert {**sent.headers} == {**expected.headers}
+    assert sent.connection is expected.connection  # one pool for both
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", True),
+        (b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", False),
+    ],
+)
+async def test_connection_is_used_again_unless_the_answer_says_otherwise(
+    answer: bytes, kept: bool
+) -> None:
+    async with Keeping(answer=answer) as server, aiohttp.ClientSession() as session:
+        for _ in range(2):
+            reply = await exchange(session, "PUT", f"{server.url}/k", {}, b"")
+            assert (reply.status // 100, reply.body) == (2, b"")
+    first, second = (each.connection for each in server.requests)
+    assert (first is second) == kept
+
+
+async def test_header_cannot_smuggle_in_another() -> None:
+    async with Keeping() as server, aiohttp.ClientSession() as session:
+        with pytest.raises(ValueError, match="header"):
+            await exchange(session, "GET", f"{server.url}/k", {"X-One": "1\r\nX-Two: 2"}, b"")
+    assert not server.requests
+
+
+async def test_closed_session_sends_nothing() -> None:
+    async with Keeping() as server:
+        async with aiohttp.ClientSession() as session:
+            pass
+        with pytest.raises(RuntimeError, match="closed"):
+            await exchange(session, "GET", f"{server.url}/k", {}, b"")
+    assert not server.requests
+
+
+@dataclass(eq=False)
 class Faulty(FakeServer):
     how: str = ""
 
@@ -384,8 +454,12 @@ class Faulty(FakeServer):
                 await request.connection.until_gone()
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["known", "another aiohttp"])
 @pytest.mark.parametrize("how", ["reset", "closed", "cut", "nonsense", "silent", "away", "tls"])
-async def test_fault_of_the_network_is_named_as_aiobotocore_names_it(how: str) -> None:
+async def test_fault_of_the_network_is_named_as_aiobotocore_names_it(
+    how: str, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange_module, "_IS_KNOWN", known)
     async with Faulty(how=how) as server:
         url = server.url
         if how == "tls":
@@ -444,6 +518,9 @@ def test_checksums_are_the_known_ones(algorithm: str, expected: str) -> None:
 #: What of others is copied here in meaning, though nobody promises that it stays as it is: where
 #: one of these changes, look whether the direct way still comes to the same, then note it anew.
 UPSTREAM: dict[str, Any] = {
+    "requests": aiohttp.ClientSession._request,
+    "connections": aiohttp.BaseConnector.connect,
+    "answers on connections": aiohttp.client_proto.ResponseHandler,
     "aiohttp's errors": aiobotocore.httpsession.AIOHTTPSession.send,
     "the session": aiobotocore.httpsession.AIOHTTPSession._get_session,
     "signing": botocore.auth.SigV4Auth,
@@ -460,6 +537,9 @@ UPSTREAM: dict[str, Any] = {
     "answers of XML": botocore.parsers.BaseXMLResponseParser,
 }
 PINNED = {
+    "requests": "32986b8105faf5f8",
+    "connections": "b9fe1f4d3e57ad12",
+    "answers on connections": "da5da6215c0ef3a0",
     "aiohttp's errors": "9633db7fc585c5fb",
     "the session": "9050ac5aa443ec89",
     "signing": "733abf07a77f36ba",

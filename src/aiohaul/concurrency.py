@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
@@ -98,6 +100,65 @@ async def first_of(*calls: Callable[[], Awaitable[None]]) -> None:
             tasks.start_soon(run, call)
     if failures:
         raise failures[0]
+
+
+class Slots:
+    """A number of slots, given out in the order of asking.
+
+    A free one is had at once, where anyio's own limiter takes a turn of the event loop for each:
+    that is a good part of what a small request costs. Whoever is cancelled while a slot is being
+    handed over hands it on.
+
+    Args:
+        total: slots, 1 or more.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._held = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def total(self) -> int:
+        """How many there are. Lowering it takes none from those that hold one."""
+        return self._total
+
+    @total.setter
+    def total(self, total: int) -> None:
+        self._total = total
+        self._hand_on()
+
+    @property
+    def held(self) -> int:
+        """How many are held."""
+        return self._held
+
+    async def acquire(self) -> None:
+        """Wait for a slot, and hold it."""
+        if self._held < self._total:  # then nobody waits
+            self._held += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was handed over at that very moment
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Give a slot back."""
+        self._held -= 1
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        # Those that were cancelled stay in line until it is their turn.
+        while self._waiting and self._held < self._total:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._held += 1
+                turn.set_result(None)
 
 
 class Budget:

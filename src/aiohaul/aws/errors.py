@@ -6,8 +6,8 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from types import TracebackType
 
 import aiohttp
 from botocore import exceptions as botocore
@@ -226,50 +226,87 @@ _REFUSED_VALUE = re.compile(r", value: .*(?=, (?:type|valid)\b)", re.DOTALL)
 _ENDPOINT_IN_QUOTES = re.compile(r'"(\w+://[^"/?]+)[^"]*"')
 
 
-@contextmanager
-def translated(operation: str, target: str) -> Iterator[None]:
+class translated:  # noqa: N801  # a context manager, named as such are
     """Translate what ``operation`` on ``target`` raises into aiohaul's errors, chained.
+
+    A class, not a generator: it is entered for every request.
 
     Raises:
         ServiceError: or one of its kinds, for an answer that is an error, or no answer at all.
         SettingsError: credentials, region or profile are missing.
     """
-    try:
-        with quiet():
-            yield
-    except botocore.ClientError as error:
-        raise _from_answer(error, operation, target) from error
-    except _NO_SETTINGS as error:
-        raise SettingsError(
-            f"{operation} on {target} was not sent: {error}. Give credentials and a region in the"
-            " definition, the Session, the AWS_* environment variables or a profile"
-        ) from error
-    except botocore.ParamValidationError as error:
-        # The original repeats the value that is wrong, and that may be a secret: not chained, and
-        # as Python keeps it as the context all the same, without its text.
-        says = _REFUSED_VALUE.sub("", str(error))
-        error.args, error.kwargs = (says,), {}
-        raise HaulError(f"{operation} on {target} was not sent: {says}") from None
-    except _NO_ANSWER as error:
-        cls = UnreachableError if _never_sent(error) else EndpointError
-        raise cls(
-            f"{_without_query(error) or type(error).__name__}.",
-            operation=operation,
-            target=target,
-            advice="Check endpoint_url, region and the network, then run again.",
-            code=type(error).__name__,
-            retryable=True,
-        ) from error
-    except botocore.BotoCoreError as error:  # a parameter or a setting that botocore refuses
-        raise HaulError(f"{operation} on {target} failed: {error}") from error
-    except _NOT_UNDERSTOOD as error:
-        raise EndpointError(
-            f"the answer cannot be understood ({type(error).__name__}: {error}).",
-            operation=operation,
-            target=target,
-            advice="Check that endpoint_url leads to the service, and this machine's clock.",
-            code="BadAnswer",
-        ) from error
+
+    __slots__ = ("_operation", "_quiet", "_target")
+
+    def __init__(self, operation: str, target: str) -> None:
+        self._operation = operation
+        self._target = target
+        self._quiet = quiet()
+
+    def __enter__(self) -> None:
+        self._quiet.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._quiet.__exit__(kind, error, traceback)
+        if error is None:
+            return
+        made = _translation(error, self._operation, self._target)
+        if isinstance(error, botocore.ParamValidationError):
+            # The original repeats the value that is wrong, and that may be a secret: not chained,
+            # and as Python keeps it as the context all the same, without its text.
+            error.args, error.kwargs = (_REFUSED_VALUE.sub("", str(error)),), {}
+            raise made or error from None
+        if made is not None:
+            raise made from error
+
+
+def _translation(  # noqa: PLR0911  # one for each kind
+    error: BaseException, operation: str, target: str
+) -> HaulError | None:
+    """What an error is here; None if it is none of theirs."""
+    match error:
+        case botocore.ClientError():
+            return _from_answer(error, operation, target)
+        case _ if isinstance(error, _NO_SETTINGS):
+            return SettingsError(
+                f"{operation} on {target} was not sent: {error}. Give credentials and a region in"
+                " the definition, the Session, the AWS_* environment variables or a profile"
+            )
+        case botocore.ParamValidationError():
+            return HaulError(
+                f"{operation} on {target} was not sent: {_REFUSED_VALUE.sub('', str(error))}"
+            )
+        case _ if isinstance(error, _NO_ANSWER):
+            return _from_no_answer(error, operation, target)
+        case botocore.BotoCoreError():  # a parameter or a setting that botocore refuses
+            return HaulError(f"{operation} on {target} failed: {error}")
+        case _ if isinstance(error, _NOT_UNDERSTOOD):
+            return EndpointError(
+                f"the answer cannot be understood ({type(error).__name__}: {error}).",
+                operation=operation,
+                target=target,
+                advice="Check that endpoint_url leads to the service, and this machine's clock.",
+                code="BadAnswer",
+            )
+        case _:
+            return None
+
+
+def _from_no_answer(error: BaseException, operation: str, target: str) -> ServiceError:
+    cls = UnreachableError if _never_sent(error) else EndpointError
+    return cls(
+        f"{_without_query(error) or type(error).__name__}.",
+        operation=operation,
+        target=target,
+        advice="Check endpoint_url, region and the network, then run again.",
+        code=type(error).__name__,
+        retryable=True,
+    )
 
 
 def _from_answer(error: botocore.ClientError, operation: str, target: str) -> ServiceError:

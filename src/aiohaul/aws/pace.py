@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from types import TracebackType
+from typing import Self
 
-import anyio
+from aiohaul.concurrency import Slots
 
 #: Rounds of answers that went well in which half of the most is won back.
 _ROUNDS = 16
@@ -26,7 +27,7 @@ class Pace:
         self.most = most
         self._limit = float(most)
         self._step = max(1.0, most / 2 / _ROUNDS)
-        self._slots = anyio.CapacityLimiter(most)
+        self._slots = Slots(most)
         self._slowed_at = -1.0
 
     @property
@@ -37,22 +38,28 @@ class Pace:
     @property
     def in_flight(self) -> int:
         """Requests that are in flight."""
-        return int(self._slots.borrowed_tokens)
+        return self._slots.held
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[float]:
-        """Wait for a slot, and hold it. Gives the moment from which it was held."""
-        holder = object()
-        await self._slots.acquire_on_behalf_of(holder)
-        try:
-            yield anyio.current_time()
-        finally:
-            self._slots.release_on_behalf_of(holder)
+    def slot(self) -> Self:
+        """What to enter to wait for a slot, and hold it: that gives the moment since when."""
+        return self
+
+    async def __aenter__(self) -> float:
+        await self._slots.acquire()
+        return time.monotonic()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._slots.release()
 
     def throttled(self, since: float) -> None:
         """A request that was sent at ``since`` was throttled."""
         if since > self._slowed_at:  # else it was sent at the pace that has been halved already
-            self._slowed_at = anyio.current_time()
+            self._slowed_at = time.monotonic()
             self._set(self._limit / 2)
 
     def went_well(self) -> None:
@@ -62,4 +69,4 @@ class Pace:
 
     def _set(self, limit: float) -> None:
         self._limit = min(max(limit, 1.0), float(self.most))
-        self._slots.total_tokens = int(self._limit)
+        self._slots.total = int(self._limit)

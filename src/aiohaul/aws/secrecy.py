@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from types import TracebackType
 
 #: Loggers that write requests, signatures and answers out in full.
 _TALKATIVE = tuple(
@@ -23,16 +22,23 @@ class _Silence(logging.Filter):
 _silence = _Silence()
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+class quiet:  # noqa: N801  # a context manager, named as such are
     """Keep botocore's debug log of the requests made herein from being written.
 
     Requests that an application makes with botocore by itself are logged as ever.
     """
-    for logger in _TALKATIVE:
-        logger.addFilter(_silence)  # the same one twice counts once
-    token = _silent.set(True)
-    try:
-        yield
-    finally:
-        _silent.reset(token)
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> None:
+        for logger in _TALKATIVE:
+            logger.addFilter(_silence)  # the same one twice counts once
+        self._token: Token[bool] = _silent.set(True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _silent.reset(self._token)

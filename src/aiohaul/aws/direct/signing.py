@@ -96,13 +96,8 @@ class Signer:
             timestamp: as in ``X-Amz-Date``.
             keys: whose signature it is.
         """
-        signed = {name.lower(): value for name, value in headers.items()}
-        for name in _NOT_SIGNED & signed.keys():
-            del signed[name]
-        signed["host"] = host
-        names = sorted(signed)
-        lines = [f"{name}:{_trimmed(signed[name])}" for name in names]
-        listed = ";".join(names)
+        names, listed = _in_order(tuple(headers))
+        lines = [f"{lower}:{_trimmed(headers[name]) if name else host}" for lower, name in names]
         canonical = "\n".join(
             (method, path, canonical_query(query), *lines, "", listed, payload)
         ).encode()
@@ -123,6 +118,19 @@ class Signer:
                 key = hmac.digest(key, step.encode(), "sha256")
             self._derived = (secret_key, day, key)
         return key
+
+
+@lru_cache(maxsize=1024)
+def _in_order(names: tuple[str, ...]) -> tuple[tuple[tuple[str, str], ...], str]:
+    """Which headers are signed, in their order, ``Host`` (that is "") among them; and the list.
+
+    The requests of one operation have the same headers, again and again.
+    """
+    signed = {name.lower(): name for name in names}
+    for name in _NOT_SIGNED & signed.keys():
+        del signed[name]
+    signed["host"] = ""
+    return tuple(sorted(signed.items())), ";".join(sorted(signed))
 
 
 def canonical_query(query: str) -> str:

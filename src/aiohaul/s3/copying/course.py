@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+
+from anyio import to_thread
 
 from aiohaul.aws.service import Service
 from aiohaul.errors import (
@@ -12,6 +16,7 @@ from aiohaul.errors import (
     VerificationError,
 )
 from aiohaul.report import DestinationReport, Failure
+from aiohaul.s3.copying import plan
 from aiohaul.s3.copying.gate import Gate
 from aiohaul.s3.copying.plan import AnyDestination, Destination, LocalDestination, Source
 from aiohaul.s3.copying.target import Target
@@ -19,6 +24,9 @@ from aiohaul.s3.local import check_directory, touch_file
 from aiohaul.s3.objects import touch_object, uri
 from aiohaul.s3.resuming.journal import Entry
 from aiohaul.s3.streaming.writers import FileWriter, ObjectWriter, Writer
+
+#: Writes of a plan that are checked on the event loop: some 20 ms.
+_CHECK_INLINE = 10_000
 
 
 @dataclass(slots=True, eq=False)
@@ -136,6 +144,29 @@ class Course:
             flag=self.flag,
             seconds=round(self.seconds, 3),
         )
+
+
+async def check_plan(
+    sources: Sequence[Source], endpoint: str, courses: Sequence[Course], action: plan.Action | None
+) -> None:
+    """Check a whole plan; a large one beside the event loop, which it would hold up for seconds.
+
+    Args:
+        sources: what will be copied.
+        endpoint: the endpoint of objects among them.
+        courses: where to.
+        action: what will be done to the sources afterwards.
+
+    Raises:
+        CollisionError: two writes would meet.
+        PlanError: a name is not one that the destination can take.
+    """
+    ends = [(course.destination, course.endpoint) for course in courses]
+    check = partial(plan.check, sources, endpoint, ends, action)
+    if len(sources) * len(ends) <= _CHECK_INLINE:
+        check()
+    else:
+        await to_thread.run_sync(check, abandon_on_cancel=True)
 
 
 def may_pass(error: HaulError) -> bool:

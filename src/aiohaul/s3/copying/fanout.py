@@ -14,7 +14,7 @@ from aiohaul.errors import HaulError, LocalFileExistsError, ObjectExistsError
 from aiohaul.progress import Copied, Event, Failed, Flagged, Found, OnProgress
 from aiohaul.report import DestinationReport, Failure
 from aiohaul.s3.copying import plan
-from aiohaul.s3.copying.course import Course, may_pass
+from aiohaul.s3.copying.course import Course, check_plan, may_pass
 from aiohaul.s3.copying.errands import Errand, budgets, is_large, is_small, through_here
 from aiohaul.s3.copying.gate import Gate
 from aiohaul.s3.copying.plan import AnyDestination, LocalDestination, Source
@@ -123,12 +123,8 @@ class Fanout:
     ) -> tuple[DestinationReport, ...]:
         self._start = anyio.current_time()
         await self._set_course(sources, destinations)
-        plan.check(
-            sources,
-            self._source_s3.endpoint if self._source_s3 is not None else "",
-            [(course.destination, course.endpoint) for course in self._courses],
-            action,
-        )
+        home = self._source_s3.endpoint if self._source_s3 is not None else ""
+        await check_plan(sources, home, self._courses, action)
         self._tell(
             Found(
                 objects=len(sources),

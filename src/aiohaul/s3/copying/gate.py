@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from types import TracebackType
+from typing import Self
 
-import anyio
-
+from aiohaul.concurrency import Slots
 from aiohaul.errors import BucketNotFoundError, CredentialsError, EndpointError, HaulError
 
 
@@ -20,27 +20,37 @@ class Gate:
     """
 
     def __init__(self, width: int) -> None:
-        self._limiter = anyio.CapacityLimiter(width)
+        self._slots = Slots(width)
         #: What makes further attempts useless.
         self.stopped: HaulError | None = None
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn, and have it.
+    def turn(self) -> Self:
+        """What to enter to wait for a turn, and have it.
 
         Raises:
-            HaulError: the destination is given up, for this reason.
+            HaulError: when it is entered: the destination is given up, for this reason.
         """
-        async with self._limiter:
-            if self.stopped is not None:
-                # Without the frames of those that had it before: they hold on to their bytes.
-                raise self.stopped.with_traceback(None)
-            try:
-                yield
-            except HaulError as error:
-                if is_final(error):
-                    self.stopped = error
-                raise
+        return self
+
+    async def __aenter__(self) -> None:
+        await self._slots.acquire()
+        stopped = self.stopped
+        if stopped is not None:
+            self._slots.release()
+            # Those that are refused come one after the other, and others have work to do.
+            await asyncio.sleep(0)
+            # Without the frames of those that had it before: they hold on to their bytes.
+            raise stopped.with_traceback(None)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, HaulError) and is_final(error):
+            self.stopped = error
+        self._slots.release()
 
 
 def is_final(error: HaulError) -> bool:
