@@ -115,6 +115,7 @@ async def judge(world: World, scenario: Scenario, case: Case) -> Verdict:
     again = await rerun(world, scenario, run.error)
     wrong += again
     wrong += await left_running(world, tasks)
+    wrong += held_connections(await world.session())
     told = "" if run.error is None else type(run.error).__name__
     return Verdict(case, run.error is None, told, tuple(wrong))
 
@@ -167,13 +168,9 @@ def _nothing_left(world: World, scenario: Scenario, error: BaseException) -> boo
 
 async def _run(world: World, scenario: Scenario) -> _Run:
     run = _Run()
+    session = await world.session()
     try:
-        async with Session() as session:
-            try:
-                await _carry_out(world, scenario, session, run)
-            finally:
-                held = held_connections(session)
-                assert not held, f"connections are held: {held}"
+        await _carry_out(world, scenario, session, run)
     except BaseException as error:  # noqa: BLE001  # all of it is looked at
         run.error = error
     return run

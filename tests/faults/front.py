@@ -251,4 +251,6 @@ def _damaged(reply: Reply, call: Call) -> Reply:
         return replace(reply, body=flipped(reply.body, name_of(call)))
     etag = reply.headers.get("etag", "")
     digit = "1" if etag[1:2] == "0" else "0"
-    return replace(reply, headers={**reply.headers, "etag": f'"{digit}{etag[2:]}'}) if etag else reply
+    return (
+        replace(reply, headers={**reply.headers, "etag": f'"{digit}{etag[2:]}'}) if etag else reply
+    )

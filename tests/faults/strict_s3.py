@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.etree import ElementTree as ET
@@ -99,6 +99,7 @@ class Opened:
     kept: dict[str, str]
     algorithm: Algorithm | None
     parts: dict[int, Thing] = field(default_factory=dict)
+    begun: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class RefusedError(Exception):
@@ -137,10 +138,13 @@ class StrictS3:
         self.buckets.add(bucket)
         self.objects[bucket, key] = Thing(data, md5(data), kept)
 
+    def open(self, upload_id: str, place: Place, *, age: float) -> None:
+        """Begin an upload so many seconds ago, as somebody else."""
+        begun = datetime.now(UTC) - timedelta(seconds=age)
+        self.uploads[upload_id] = Opened(place, {}, None, begun=begun)
+
     def contents(self, bucket: str) -> dict[str, bytes]:
-        return {
-            key: each.data for (where, key), each in self.objects.items() if where == bucket
-        }
+        return {key: each.data for (where, key), each in self.objects.items() if where == bucket}
 
     def answer(self, call: Call) -> Reply:
         """Do what is asked, or nothing."""
@@ -245,10 +249,9 @@ class StrictS3:
 
     def _entry(self, bucket: str, key: str, *, url: bool) -> str:
         found = self.objects[bucket, key]
-        when = found.written.strftime("%Y-%m-%dT%H:%M:%S.000Z")
         shown = quote(key) if url else escape(key)
         return (
-            f"<Contents><Key>{shown}</Key><LastModified>{when}</LastModified>"
+            f"<Contents><Key>{shown}</Key><LastModified>{_iso(found.written)}</LastModified>"
             f"<ETag>&quot;{found.etag}&quot;</ETag><Size>{len(found.data)}</Size>"
             "<StorageClass>STANDARD</StorageClass></Contents>"
         )
@@ -300,17 +303,13 @@ class StrictS3:
         self.begun += 1
         upload_id = f"upload-{self.begun:08}-abcdefgh"
         name = call.headers.get("x-amz-checksum-algorithm", "")
-        self.uploads[upload_id] = Opened(
-            call.place, _kept(call.headers), algorithms().get(name)
-        )
+        self.uploads[upload_id] = Opened(call.place, _kept(call.headers), algorithms().get(name))
         told = {
             each: call.headers[each]
             for each in ("x-amz-checksum-algorithm", "x-amz-checksum-type")
             if each in call.headers
         }
-        return _xml(
-            "InitiateMultipartUploadResult", f"<UploadId>{upload_id}</UploadId>", told
-        )
+        return _xml("InitiateMultipartUploadResult", f"<UploadId>{upload_id}</UploadId>", told)
 
     def _UploadPart(self, call: Call) -> Reply:  # noqa: N802  # as above
         upload = self._open(call)
@@ -372,7 +371,8 @@ class StrictS3:
     def _ListMultipartUploads(self, call: Call) -> Reply:  # noqa: N802  # as above
         prefix, bucket = call.query.get("prefix", ""), call.place[0]
         entries = "".join(
-            f"<Upload><Key>{escape(each.place[1])}</Key><UploadId>{upload_id}</UploadId></Upload>"
+            f"<Upload><Key>{escape(each.place[1])}</Key><UploadId>{upload_id}</UploadId>"
+            f"<Initiated>{_iso(each.begun)}</Initiated></Upload>"
             for upload_id, each in self.uploads.items()
             if each.place[0] == bucket and each.place[1].startswith(prefix)
         )
@@ -406,7 +406,11 @@ def _etag(value: str) -> str:
 
 
 def _now(name: str) -> str:
-    return f"<{name}>{datetime.now(UTC).strftime('%Y-%m-%dT%H:%M:%S.000Z')}</{name}>"
+    return f"<{name}>{_iso(datetime.now(UTC))}</{name}>"
+
+
+def _iso(when: datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:

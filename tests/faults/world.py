@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import aiohaul
 from aiohaul import progress
+from aiohaul.session import Session
 from faults.front import Front, Trouble
 from faults.strict_s3 import Call, Reply, StrictS3
 from servers import KEY, REGION, SECRET
@@ -20,6 +21,8 @@ from store import PROTOCOL
 State = dict[str, bytes]
 
 _SHOWN = 8
+#: Runs that share a Session.
+_RENEWED_AFTER = 10
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class World:
         self.journal = self.state / "journal.db"
         self.trouble = Trouble()
         self._stack = AsyncExitStack()
+        self._session: Session | None = None
+        self._uses = 0
 
     async def __aenter__(self) -> Self:
         for front in self.fronts:
@@ -80,7 +85,26 @@ class World:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._end_session()
         await self._stack.aclose()
+
+    async def session(self) -> Session:
+        """The Session of these runs: one for many of them, and from time to time a new one.
+
+        What a cancelled or failed run leaves in it, the next one has to live with. The first
+        requests of a new one go by botocore, the later ones past it.
+        """
+        return self._session or await self._begin_session()
+
+    async def _begin_session(self) -> Session:
+        self._session = Session()
+        await self._session.__aenter__()
+        return self._session
+
+    async def _end_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.__aexit__(None, None, None)
 
     def protocol(self, front: Front) -> dict[str, Any]:
         return {
@@ -93,6 +117,9 @@ class World:
 
     async def set_up(self, scenario: Scenario) -> None:
         """Begin anew, with what the scenario starts from."""
+        self._uses += 1
+        if self._uses % _RENEWED_AFTER == 0:
+            await self._end_session()
         for s3, buckets in ((self.home, HOME), (self.away, AWAY)):
             s3.reset()
             s3.buckets |= buckets
