@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -78,6 +79,17 @@ async def test_upload_whose_id_came_damaged_is_aborted(
     await world.troubled(Trouble(faults.DAMAGED_ANSWER, BEGIN))
     with pytest.raises(aiohaul.TransferError):
         await copy(world)
+    assert world.left_open() == []
+
+
+async def test_upload_whose_begin_is_not_answered_before_the_end_is_aborted(world: World) -> None:
+    await world.troubled(Trouble(faults.HELD_ACTED, BEGIN))
+    task = asyncio.ensure_future(copy(world))
+    await world.trouble.reached.wait()
+    task.cancel()
+    async with asyncio.timeout(1):
+        with pytest.raises(asyncio.CancelledError):
+            await task
     assert world.left_open() == []
 
 

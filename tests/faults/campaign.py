@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import json
+import os
+import signal
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import aiohaul
@@ -20,6 +23,8 @@ from faults.world import (
 
 CANCELLED = "task cancelled"
 CANCELLED_ACTED = "task cancelled, acted"
+KILLED = "process killed"
+KILLED_ACTED = "process killed, acted"
 
 #: Seconds within which whatever is cancelled has ended, by the contract.
 AT_ONCE = 1.0
@@ -49,8 +54,16 @@ KINDS: tuple[tuple[str, bool], ...] = (
     (faults.SILENT_ACTED, False),
     (CANCELLED, False),
     (CANCELLED_ACTED, False),
+    (KILLED, False),
+    (KILLED_ACTED, False),
 )
-_HELD = {CANCELLED: faults.HELD, CANCELLED_ACTED: faults.HELD_ACTED}
+_HELD = {
+    CANCELLED: faults.HELD,
+    CANCELLED_ACTED: faults.HELD_ACTED,
+    KILLED: faults.HELD,
+    KILLED_ACTED: faults.HELD_ACTED,
+}
+_KILLS = frozenset({KILLED, KILLED_ACTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +105,25 @@ class _Run:
     events: list[aiohaul.Event] = field(default_factory=list)
 
 
-async def points(world: World, scenario: Scenario) -> list[Point]:
-    """The requests of a run in which nothing goes wrong, in order."""
+async def points(world: World, scenario: Scenario) -> dict[Point, bool]:
+    """The requests of a run in which nothing goes wrong, and whether they have a body."""
     await world.set_up(scenario)
     run = await _run(world, scenario)
     if run.error is not None:
         raise run.error
     wrong = [*wrong_in_the_end(scenario, world.now()), *world.left_open()]
     assert not wrong, wrong
-    return list(world.trouble.order)
+    bodies = world.trouble.bodies
+    return {point: point.name in bodies for point in sorted(world.trouble.order)}
+
+
+def cases(operation: str, found: Mapping[Point, bool], fault: str, for_ever: bool) -> list[Case]:
+    """This fault at every request that can have it."""
+    return [
+        Case(operation, fault, for_ever, point)
+        for point, has_body in found.items()
+        if has_body or fault != faults.DAMAGED_REQUEST
+    ]
 
 
 async def judge(world: World, scenario: Scenario, case: Case) -> Verdict:
@@ -109,7 +132,12 @@ async def judge(world: World, scenario: Scenario, case: Case) -> Verdict:
     tasks = asyncio.all_tasks()
     fault = _HELD.get(case.fault, case.fault)
     await world.troubled(Trouble(fault, case.point, case.for_ever))
-    run = await (_cancelled(world, scenario) if case.fault in _HELD else _run(world, scenario))
+    if case.fault in _KILLS:
+        run = await _killed(world, scenario)
+    elif case.fault in _HELD:
+        run = await _cancelled(world, scenario)
+    else:
+        run = await _run(world, scenario)
     wrong = list(_after(world, scenario, case, run))
     await world.troubled(Trouble())
     again = await rerun(world, scenario, run.error)
@@ -129,12 +157,12 @@ def _after(world: World, scenario: Scenario, case: Case, run: _Run) -> Iterator[
     yield from wrong_told(scenario, now, run.events)
     if run.error is None:
         yield from wrong_in_the_end(scenario, now)
-    elif not isinstance(run.error, aiohaul.HaulError | asyncio.CancelledError):
+    elif not isinstance(run.error, aiohaul.HaulError | asyncio.CancelledError | _KilledError):
         yield f"it raised {run.error!r}"
     # Who can reach the server no more cannot tidy up there.
     cut_off = case.for_ever and case.fault in (faults.REFUSED, faults.EXPIRED)
     unable = case.for_ever and "AbortMultipartUpload" in case.point.name
-    if not (cut_off or unable):
+    if not (cut_off or unable or case.fault in _KILLS):
         yield from (f"{each} was left" for each in world.left_open())
 
 
@@ -197,6 +225,30 @@ async def _cancelled(world: World, scenario: Scenario) -> _Run:
             await asyncio.wait([task])
             return _Run(AssertionError(f"cancelled, it did not end within {AT_ONCE} s"))
     return task.result()
+
+
+class _KilledError(Exception):
+    """The process that ran it was killed."""
+
+
+async def _killed(world: World, scenario: Scenario) -> _Run:
+    """Run it in a process of its own, and kill that at its point."""
+    file = world.state.with_name("definition.json")
+    file.write_text(json.dumps(scenario.definition))
+    victims = await world.victims()
+    child = await victims.start(file, world.journal)
+    ended = asyncio.ensure_future(victims.ended())
+    reached = asyncio.ensure_future(world.trouble.reached.wait())
+    await asyncio.wait([ended, reached], return_when=asyncio.FIRST_COMPLETED)
+    reached.cancel()
+    await asyncio.wait([reached])
+    if not ended.done():
+        os.kill(child, signal.SIGKILL)
+    status = await ended
+    await world.idle()
+    if status != signal.SIGKILL:
+        return _Run(AssertionError(f"it ended by itself: {status}"))
+    return _Run(_KilledError())
 
 
 def held_connections(session: Session) -> list[str]:

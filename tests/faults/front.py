@@ -11,7 +11,7 @@ import socket
 import struct
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -40,7 +40,8 @@ HELD_ACTED = "held, acted"
 
 _HOLDING = frozenset({SILENT, SILENT_ACTED, HELD, HELD_ACTED})
 _ACTED = frozenset({LOST, CUT, DAMAGED_ANSWER, SILENT_ACTED, HELD_ACTED})
-_REFUSALS = {
+#: How S3 refuses.
+REFUSALS: Mapping[str, Reply] = {
     INTERNAL: refusal(500, "InternalError"),
     SLOW_DOWN: refusal(503, "SlowDown"),
     EXPIRED: refusal(403, "ExpiredToken"),
@@ -74,6 +75,7 @@ class Trouble:
         for_ever: it happens to every request of that name from then on.
         seen: what came, by name.
         order: what came, in order.
+        bodies: the names of those that had one.
         hits: how many met the trouble.
         reached: set at the first of them; where the server acts first, once it has.
     """
@@ -83,6 +85,7 @@ class Trouble:
     for_ever: bool = False
     seen: Counter[str] = field(default_factory=Counter)
     order: list[Point] = field(default_factory=list)
+    bodies: set[str] = field(default_factory=set)
     hits: int = 0
     reached: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -105,10 +108,26 @@ class Trouble:
 
 
 class Front:
-    """One address of a server."""
+    """One address of a server.
 
-    def __init__(self, name: str, answer: Answer) -> None:
+    Args:
+        name: of the server.
+        answer: the server.
+        naming: what a request is called; None names those of S3.
+        refusals: its answers, for the faults that are answers.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        answer: Answer,
+        *,
+        naming: Callable[[Call], str] | None = None,
+        refusals: Mapping[str, Reply] = REFUSALS,
+    ) -> None:
         self.name = name
+        self._naming = naming or name_of
+        self._refusals = refusals
         self.trouble = Trouble()
         self.open = 0
         self._answer = answer
@@ -167,18 +186,24 @@ class Front:
             self._idle.set()
 
     async def _treat(self, request: web.Request, call: Call) -> web.StreamResponse:
-        fault = self.trouble.meets(f"{self.name} {name_of(call)}")
+        name = f"{self.name} {self._naming(call)}"
+        if call.body:
+            self.trouble.bodies.add(name)
+        fault = self.trouble.meets(name)
+        salt = f"{name} {self.trouble.hits}"  # no damage is the same twice
         if fault == REFUSED:
             await self._refuse()
         if fault in (RESET, REFUSED):
             self.trouble.reached.set()
             return _broken_off(request)
-        if fault in _REFUSALS:
+        if fault in self._refusals:
             self.trouble.reached.set()
-            return _response(call, _REFUSALS[fault])
+            return _response(call, self._refusals[fault])
         reply = Reply()
         if fault in _ACTED or fault is None or fault == DAMAGED_REQUEST:
-            reply = await self._answer(_damaged_call(call) if fault == DAMAGED_REQUEST else call)
+            reply = await self._answer(
+                _damaged_call(call, salt) if fault == DAMAGED_REQUEST else call
+            )
         if fault is not None:
             self.trouble.reached.set()
         if fault in _HOLDING:
@@ -187,7 +212,7 @@ class Front:
             return _broken_off(request)
         if fault == CUT:
             return await _half(request, call, reply)
-        return _response(call, _damaged(reply, call) if fault == DAMAGED_ANSWER else reply)
+        return _response(call, _damaged(reply, call, salt) if fault == DAMAGED_ANSWER else reply)
 
 
 def name_of(call: Call) -> str:
@@ -241,14 +266,14 @@ def flipped(data: bytes, salt: str) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-def _damaged_call(call: Call) -> Call:
-    return replace(call, body=flipped(call.body, name_of(call))) if call.body else call
+def _damaged_call(call: Call, salt: str) -> Call:
+    return replace(call, body=flipped(call.body, salt)) if call.body else call
 
 
-def _damaged(reply: Reply, call: Call) -> Reply:
+def _damaged(reply: Reply, call: Call, salt: str) -> Reply:
     """Another byte in the body, or where there is none in the ETag."""
     if reply.body and call.method != "HEAD":
-        return replace(reply, body=flipped(reply.body, name_of(call)))
+        return replace(reply, body=flipped(reply.body, salt))
     etag = reply.headers.get("etag", "")
     digit = "1" if etag[1:2] == "0" else "0"
     return (

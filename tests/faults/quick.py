@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohaul.aws import clients, service
+from aiohaul.compute import fargate, stopping
 from aiohaul.s3 import objects
 from aiohaul.s3.copying import actions, errands, fanout
 from aiohaul.s3.handler import S3Handler
@@ -32,9 +33,17 @@ def quicken(set_to: Set) -> None:
         set_to(module, "pause_before", _no_pause)
     set_to(fanout, "_PAUSE", 0.0)
     set_to(clients, "READ_TIMEOUT", PATIENCE)
+    set_to(fargate, "_LOG_LAG", 0.0)
+    set_to(fargate, "_LOG_TIMEOUT", 2.0)
+    set_to(stopping, "_PATIENCE", 2.0)
     for function in (S3Handler.copy_all, actions.act_on_objects):
         defaults = {**(function.__kwdefaults__ or {}), "limits": LIMITS}
         set_to(function, "__kwdefaults__", defaults)
+
+
+def wait_longer(set_to: Set) -> None:
+    """Give up no silence: who is held is to be killed, and not to ask again before."""
+    set_to(clients, "READ_TIMEOUT", 60.0)
 
 
 def _no_pause(attempt: int, retry_after: float | None) -> float:  # noqa: ARG001

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -61,6 +64,32 @@ class Scenario:
         return {**kept, **copied, **dict.fromkeys(self.flags, b"")}
 
 
+class Victims:
+    """Makes processes that run a definition: one at a time, to be killed."""
+
+    def __init__(self, maker: asyncio.subprocess.Process) -> None:
+        self._maker = maker
+
+    async def start(self, file: Path, journal: Path) -> int:
+        """Start one, and give its id."""
+        assert self._maker.stdin is not None
+        self._maker.stdin.write(json.dumps([str(file), str(journal)]).encode() + b"\n")
+        return await self._number()
+
+    async def ended(self) -> int:
+        """Wait for its end, and give its status."""
+        return await self._number()
+
+    async def _number(self) -> int:
+        assert self._maker.stdout is not None
+        return int(await self._maker.stdout.readline())
+
+    async def end(self) -> None:
+        assert self._maker.stdin is not None
+        self._maker.stdin.close()
+        await self._maker.wait()
+
+
 class World:
     """Two S3 servers behind fronts, and some directories.
 
@@ -77,6 +106,7 @@ class World:
         self.trouble = Trouble()
         self._stack = AsyncExitStack()
         self._session: Session | None = None
+        self._victims: Victims | None = None
         self._uses = 0
 
     async def __aenter__(self) -> Self:
@@ -86,7 +116,22 @@ class World:
 
     async def __aexit__(self, *_: object) -> None:
         await self._end_session()
+        if self._victims is not None:
+            await self._victims.end()
         await self._stack.aclose()
+
+    async def victims(self) -> Victims:
+        """What makes processes to be killed."""
+        if self._victims is None:
+            self._victims = Victims(
+                await asyncio.create_subprocess_exec(
+                    *(sys.executable, str(Path(__file__).with_name("victim.py"))),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.DEVNULL,
+                )
+            )
+        return self._victims
 
     async def session(self) -> Session:
         """The Session of these runs: one for many of them, and from time to time a new one.

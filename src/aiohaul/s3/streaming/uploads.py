@@ -94,8 +94,9 @@ class Upload:
             async def created() -> tuple[str, Algorithm | None]:
                 try:
                     upload_id, spoken = self._created(await send(_not_noted), algorithm)
-                except HaulError as error:
-                    self._others_begun = self._others_begun or may_have_begun(error)
+                except BaseException as error:  # cancelled, it may have begun one as well
+                    in_doubt = not isinstance(error, HaulError) or may_have_begun(error)
+                    self._others_begun = self._others_begun or in_doubt
                     raise
                 self._keep((upload_id, spoken))  # before anything can fail: it is to be aborted
                 if entry is not None:
