@@ -12,6 +12,7 @@ import pytest
 
 from faults import campaign, compute, quick, scenarios
 from faults.campaign import Case
+from faults.random_ends import cancel_at_random
 from faults.world import World
 
 #: Cases of each fault and operation.
@@ -62,3 +63,11 @@ def some(cases: list[Case], number: int, wanted: int) -> list[Case]:
         cases[(number * 7 + turn * len(cases) // wanted) % len(cases)]
         for turn in range(min(wanted, len(cases)))
     ]
+
+
+async def test_cancellations_at_random_moments(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    quick.quicken(monkeypatch.setattr)
+    ends = await cancel_at_random(tmp_path, 200, seed=20260101)
+    assert {name for name, how in ends.ended if how == "cancelled"} >= {"transfer", "invoke"}

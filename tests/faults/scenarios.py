@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from fake_s3 import content
 from faults.quick import PART
@@ -14,7 +14,7 @@ LARGE = content(5, 2 * PART + 1000)
 FILES = {"empty": b"", "large": LARGE, "middle": MIDDLE, "small": b"small"}
 
 
-def transfer(world: World) -> Scenario:
+def transfer(world: World, files: Mapping[str, bytes] = FILES) -> Scenario:
     """Everything at once: parts, the tee, three destinations, flags, a move across buckets."""
     home, away = (world.protocol(front) for front in world.fronts)
     definition = {
@@ -38,7 +38,7 @@ def transfer(world: World) -> Scenario:
             {"directory": str(world.target), "protocol": {"name": "local"}},
         ],
     }
-    start = {f"s3://inbox/src/{name}": data for name, data in FILES.items()}
+    start = {f"s3://inbox/src/{name}": data for name, data in files.items()}
     start["s3://inbox/src/below/stays"] = b"not meant"
     return Scenario(
         "transfer",
@@ -51,21 +51,18 @@ def transfer(world: World) -> Scenario:
                 str(world.target / name),
                 f"s3://archive/done/{name}",
             )
-            for name in FILES
+            for name in files
         },
         {
-            "s3://direct/all.flg": [f"s3://direct/in/{name}.dat" for name in FILES],
-            "s3://partner/flags/all.flg": [f"s3://partner/{name}" for name in FILES],
+            "s3://direct/all.flg": [f"s3://direct/in/{name}.dat" for name in files],
+            "s3://partner/flags/all.flg": [f"s3://partner/{name}" for name in files],
         },
     )
 
 
-def upload(world: World) -> Scenario:
+def upload(world: World, files: Mapping[str, bytes] = FILES) -> Scenario:
     """Local files to two servers, and then away."""
-    return _local(world, "upload", world.inbox, {"action": "delete"})
-
-
-def _local(world: World, name: str, directory: Any, action: dict[str, str]) -> Scenario:
+    directory = world.inbox
     home, away = (world.protocol(front) for front in world.fronts)
     definition = {
         "type": "transfer",
@@ -73,7 +70,7 @@ def _local(world: World, name: str, directory: Any, action: dict[str, str]) -> S
             "directory": str(directory),
             "fileRegex": ".*",
             "protocol": {"name": "local"},
-            "postCopyAction": action,
+            "postCopyAction": {"action": "delete"},
         },
         "destination": [
             {"bucket": "direct", "flags": {"fullPath": "all.flg"}, "protocol": home},
@@ -81,18 +78,18 @@ def _local(world: World, name: str, directory: Any, action: dict[str, str]) -> S
         ],
     }
     return Scenario(
-        name,
+        "upload",
         definition,
-        {str(directory / each): data for each, data in FILES.items()},
+        {str(directory / each): data for each, data in files.items()},
         {
             str(directory / each): (f"s3://direct/{each}", f"s3://partner/in/{each}")
-            for each in FILES
+            for each in files
         },
-        {"s3://direct/all.flg": [f"s3://direct/{each}" for each in FILES]},
+        {"s3://direct/all.flg": [f"s3://direct/{each}" for each in files]},
     )
 
 
-def download(world: World) -> Scenario:
+def download(world: World, files: Mapping[str, bytes] = FILES) -> Scenario:
     """Objects to a directory, over files of these names, and then away."""
     home = world.protocol(world.fronts[0])
     definition = {
@@ -106,12 +103,12 @@ def download(world: World) -> Scenario:
         },
         "destination": [{"directory": str(world.target), "protocol": {"name": "local"}}],
     }
-    start: State = {f"s3://inbox/src/{name}": data for name, data in FILES.items()}
+    start: State = {f"s3://inbox/src/{name}": data for name, data in files.items()}
     return Scenario(
         "download",
         definition,
         start,
-        {f"s3://inbox/src/{name}": (str(world.target / name),) for name in FILES},
+        {f"s3://inbox/src/{name}": (str(world.target / name),) for name in files},
     )
 
 
