@@ -44,8 +44,9 @@ async def test_each_fault_at_some_requests(world: World, operation: str) -> None
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize("operation", compute.ALL)
-async def test_each_fault_at_a_run_elsewhere(quickly: None, operation: str) -> None:
+async def test_each_fault_at_a_run_elsewhere(operation: str) -> None:
     wrong = []
     async with compute.ALL[operation]() as stage:
         points = await stage.points()

@@ -31,6 +31,6 @@ async def test_ten_thousand_cancellations(
     gc.collect()
     assert descriptors() <= before
     done = sum(number for (_, how), number in ends.ended.items() if how != "cancelled")
-    count.note(RESULTS, "any", "cancelled at random moments", COUNT, 0, 0)
+    count.note(RESULTS, ("any", "cancelled at random moments", COUNT, 0, 0))
     with capsys.disabled():
         print(f"{COUNT} cancelled, {done} ended before: {dict(ends.ended)}")  # noqa: T201  # as above

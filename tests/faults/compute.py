@@ -6,8 +6,8 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -259,7 +259,7 @@ def _session(front: Front) -> aiohaul.Session:
     return aiohaul.Session(region=REGION, endpoint_url=front.url, **KEYS)
 
 
-ALL = {
+ALL: dict[str, Callable[[], AbstractAsyncContextManager[Stage]]] = {
     "lambda": partial(_lambda, 1),
     "lambda, 3 attempts": partial(_lambda, 3),
     "fargate": _fargate,

@@ -8,14 +8,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+#: Operation, fault, cases, how many succeeded all the same, how many were wrong.
 Row = tuple[str, str, int, int, int]
 
 
-def note(directory: Path, operation: str, fault: str, cases: int, healed: int, wrong: int) -> None:
+def note(directory: Path, row: Row) -> None:
     """Write down how one fault fared at one operation; many processes may do so at once."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "counts.jsonl").open("a") as file:
-        file.write(json.dumps([operation, fault, cases, healed, wrong]) + "\n")
+        file.write(json.dumps(row) + "\n")
 
 
 def read(directory: Path) -> list[Row]:

@@ -48,11 +48,11 @@ async def test_every_request(world: World, operation: str, kind: tuple[str, bool
     _count(verdicts)
 
 
+@pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("kind", KINDS, ids=_named)
 @pytest.mark.parametrize("operation", compute.ALL)
-async def test_every_request_of_a_run_elsewhere(
-    patient: None, operation: str, kind: tuple[str, bool]
-) -> None:
+async def test_every_request_of_a_run_elsewhere(operation: str, kind: tuple[str, bool]) -> None:
     fault, for_ever = kind
     async with compute.ALL[operation]() as stage:
         points = await stage.points()
@@ -72,6 +72,6 @@ def _count(verdicts: list[Verdict]) -> None:
     case = verdicts[0].case
     wrong = [verdict for verdict in verdicts if verdict.wrong]
     healed = sum(verdict.healed for verdict in verdicts)
-    count.note(RESULTS, case.scenario, case.fault, len(verdicts), healed, len(wrong))
+    count.note(RESULTS, (case.scenario, case.fault, len(verdicts), healed, len(wrong)))
     told = "\n".join(f"{each.case}\n  " + "\n  ".join(each.wrong) for each in wrong)
     assert not wrong, f"{len(wrong)} of {len(verdicts)} cases:\n{told}"

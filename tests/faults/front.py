@@ -196,7 +196,7 @@ class Front:
         if fault in (RESET, REFUSED):
             self.trouble.reached.set()
             return _broken_off(request)
-        if fault in self._refusals:
+        if fault is not None and fault in self._refusals:
             self.trouble.reached.set()
             return _response(call, self._refusals[fault])
         reply = Reply()

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import aiohaul
@@ -102,10 +103,8 @@ class RandomEnds:
         if not was:
             wrong += wrong_in_the_end(scenario, now)
         elif journal:
-            try:
+            with suppress(aiohaul.NothingFoundError):  # it was cancelled when all was done
                 await run()
-            except aiohaul.NothingFoundError:
-                pass  # it was cancelled when all was done
             wrong += [f"run again: {each}" for each in wrong_in_the_end(scenario, world.now())]
             wrong += [f"run again: {each} was left" for each in world.left_open()]
         self.wrong += [f"{scenario.name}: {each}" for each in wrong]

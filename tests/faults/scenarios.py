@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fake_s3 import content
 from faults.quick import PART
@@ -119,4 +119,6 @@ def touch(world: World) -> Scenario:
     return Scenario("touch", definition, {}, {}, {"s3://direct/a/flag": []})
 
 
-ALL = {each.__name__: each for each in (transfer, upload, download, touch)}
+ALL: dict[str, Callable[..., Scenario]] = {
+    each.__name__: each for each in (transfer, upload, download, touch)
+}

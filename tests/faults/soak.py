@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import aiohaul  # the path comes first
 from faults import campaign, compute, quick, scenarios
 from faults import front as faults
-from faults.front import Front, Point, Trouble
+from faults.front import Trouble
 from faults.random_ends import descriptors
 from faults.world import World, wrong_in_the_end, wrong_meanwhile
 

@@ -20,6 +20,13 @@ from aiohaul.s3.streaming.checksums import Algorithm, algorithms
 
 Place = tuple[str, str]
 
+_SENT = ("PutObject", "UploadPart")
+_GETS = {
+    "list-type": "ListObjectsV2",
+    "uploads": "ListMultipartUploads",
+    "uploadId": "ListParts",
+    "tagging": "GetObjectTagging",
+}
 _KEPT = ("content-type", "cache-control", "x-amz-storage-class", "x-amz-meta-", "x-amz-acl")
 
 
@@ -48,27 +55,24 @@ class Call:
     @property
     def operation(self) -> str:
         """S3's name for it."""
-        query, copy = self.query, "x-amz-copy-source" in self.headers
+        query, name = self.query, self.method
         match self.method:
-            case "PUT" if "partNumber" in query:
-                return "UploadPartCopy" if copy else "UploadPart"
             case "PUT":
-                return "CopyObject" if copy else "PutObject"
+                copy = "x-amz-copy-source" in self.headers
+                whole, part = ("CopyObject", "UploadPartCopy") if copy else _SENT
+                name = part if "partNumber" in query else whole
             case "POST" if "uploads" in query:
-                return "CreateMultipartUpload"
+                name = "CreateMultipartUpload"
             case "POST":
-                return "DeleteObjects" if "delete" in query else "CompleteMultipartUpload"
+                name = "DeleteObjects" if "delete" in query else "CompleteMultipartUpload"
             case "DELETE":
-                return "AbortMultipartUpload" if "uploadId" in query else "DeleteObject"
-            case "GET" if "list-type" in query:
-                return "ListObjectsV2"
-            case "GET" if "uploads" in query:
-                return "ListMultipartUploads"
-            case "GET" if "uploadId" in query:
-                return "ListParts"
-            case "GET" if "tagging" in query:
-                return "GetObjectTagging"
-        return "HeadObject" if self.method == "HEAD" else "GetObject"
+                name = "AbortMultipartUpload" if "uploadId" in query else "DeleteObject"
+            case "GET":
+                asked = (each for each in _GETS if each in query)
+                name = _GETS.get(next(asked, ""), "GetObject")
+            case "HEAD":
+                name = "HeadObject"
+        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +153,16 @@ class StrictS3:
     def answer(self, call: Call) -> Reply:
         """Do what is asked, or nothing."""
         try:
-            if call.place[0] not in self.buckets:
-                raise RefusedError(404, "NoSuchBucket")
+            self._check_bucket(call)
             self._check_body(call)
             reply: Reply = getattr(self, f"_{call.operation}")(call)
         except RefusedError as error:
             return refusal(error.status, error.code)
         return reply
+
+    def _check_bucket(self, call: Call) -> None:
+        if call.place[0] not in self.buckets:
+            raise RefusedError(404, "NoSuchBucket")
 
     def _check_body(self, call: Call) -> None:
         told = call.headers.get("x-amz-content-sha256", "")

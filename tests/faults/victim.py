@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from aiohaul.cli import main  # noqa: E402  # the path comes first
-from faults import quick  # noqa: E402  # as above
+from aiohaul.cli import main  # the path comes first
+from faults import quick  # as above
 
 
 def serve() -> None:
