@@ -95,9 +95,9 @@ class Stage:
         error: BaseException | None = None
         try:
             if case.fault in held and await _reached(self.front.trouble, task):
-                task.cancel()
-                _, late = await asyncio.wait([task], timeout=self.at_once(case))
-                wrong += ["cancelled, it did not end in time"] if late else []
+                took = await campaign.cancelled(task)
+                if took > self.at_once(case):
+                    wrong.append(f"cancelled, it took {took:.2f} s to end")
             await task
         except (aiohaul.HaulError, asyncio.CancelledError) as raised:
             error = raised

@@ -71,11 +71,9 @@ class RandomEnds:
             await asyncio.sleep(0)
             if task.done():
                 break
-        task.cancel()
-        _, late = await asyncio.wait([task], timeout=AT_ONCE)
-        if late:
-            self.wrong.append(f"{name}: cancelled after {turns} turns, it did not end at once")
-            await asyncio.wait([task])
+        took = await campaign.cancelled(task)
+        if took > AT_ONCE:
+            self.wrong.append(f"{name}: cancelled after {turns} turns, it took {took:.2f} s")
         if task.cancelled():
             return True
         error = task.exception()

@@ -191,7 +191,7 @@ async def soak(directory: Path, minutes: float, seed: int) -> list[Sample]:
             await asyncio.sleep(min(EVERY, minutes * 60 / 10))
             gc.collect()
             samples.append(sample(start))
-            print(samples[-1], dict(trouble.met)["requests"], "requests", flush=True)  # noqa: T201
+            print(samples[-1], trouble.met["requests"], "requests", flush=True)  # noqa: T201
 
     async def lane(number: int, session: aiohaul.Session) -> None:
         chance = random.Random(seed + number)  # noqa: S311  # no secret
