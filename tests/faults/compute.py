@@ -76,8 +76,9 @@ class Stage:
 
     async def points(self) -> dict[Point, bool]:
         """The requests of a run in which nothing goes wrong, and whether they have a body."""
-        self.begin(Trouble())
-        await self.run()
+        for _ in range(2):  # the first one makes the clients, and may be too late for the log
+            self.begin(Trouble())
+            await self.run()
         trouble = self.front.trouble
         return {point: point.name in trouble.bodies for point in sorted(trouble.order)}
 
@@ -150,15 +151,15 @@ class LambdaStage(Stage):
         self.number += 1
 
     async def work(self, request: Request) -> None:
-        # A payload that was damaged on its way is still that of the one call of its time.
-        told = re.search(rb'"n": ?(\d+)', request.body)
-        self.counted[int(told[1]) if told else self.number] += 1
+        # It stands there three times: one of them may have been damaged on its way.
+        told = Counter(re.findall(rb"\d+", request.body))
+        self.counted[int(max(told, key=told.__getitem__))] += 1
         await request.connection.answer(200, b'{"done": true}')
 
     async def run(self) -> None:
         functions = self.session.lambda_()
         await functions.invoke(
-            _ARN, {"n": self.number}, read_timeout=0.5, max_attempts=self.attempts
+            _ARN, [self.number] * 3, read_timeout=0.5, max_attempts=self.attempts
         )
 
     def wrong(self, case: Case, error: BaseException | None) -> list[str]:
