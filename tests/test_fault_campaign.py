@@ -15,6 +15,8 @@ from faults.campaign import Case
 from faults.random_ends import cancel_at_random
 from faults.world import World
 
+pytestmark = pytest.mark.timeout(600)
+
 #: Cases of each fault and operation.
 _CASES = 2
 

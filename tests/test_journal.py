@@ -18,7 +18,7 @@ import aiohaul
 from aiohaul import Destination
 from aiohaul.s3.copying.actions import act_on_objects
 from aiohaul.s3.copying.plan import Action
-from aiohaul.s3.resuming import journal as journal_module
+from aiohaul.s3.resuming.database import write_all
 from aiohaul.s3.resuming.journal import Journal, SentPart
 from aiohaul.s3.streaming.parts import PART_SIZE, Limits
 from aiohaul.s3.streaming.uploads import Upload
@@ -436,18 +436,17 @@ async def test_journal_is_not_closed_under_a_write_whose_task_is_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, go = threading.Event(), threading.Event()
-    real = journal_module.write_all
     written: list[object] = []
 
     def slow(connection: sqlite3.Connection, batch: list[Any]) -> None:
         started.set()
         assert go.wait(5)
-        real(connection, batch)  # SQLite ends the process if it is closed meanwhile
+        write_all(connection, batch)  # SQLite ends the process if it is closed meanwhile
         written.extend(batch)
 
     async def use() -> None:
         async with Journal(tmp_path / "j", "t") as journal:
-            monkeypatch.setattr(journal_module, "write_all", slow)
+            monkeypatch.setattr("aiohaul.s3.resuming.journal.write_all", slow)
             await journal.begin()
 
     task = asyncio.ensure_future(use())
