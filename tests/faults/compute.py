@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import aiohaul
+from aiohaul.compute.stopping import Stopping
 from compute_fixtures import KEYS, REGION
 from fake_ecs import FakeEcs
 from fake_http import FakeServer, Request
@@ -194,6 +195,8 @@ class FargateStage(Stage):
 
     def begin(self, trouble: Trouble) -> None:
         self.front.trouble = trouble
+        # Stops that failed slow down later ones, in other cases as well.
+        self.session._stopping = Stopping()
         self.ecs.tasks.clear()
         self.ecs.log = ["one", "two"]
 
