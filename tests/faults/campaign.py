@@ -234,19 +234,21 @@ async def cancelled(task: asyncio.Task[Any]) -> float:
 
     Those in which this process waited for a processor are left out: a busy machine is no fault.
     """
-    start, waited = time.monotonic(), _waited()
+    start, before = time.monotonic(), _waited()
     task.cancel()
     await asyncio.wait([task])
-    return time.monotonic() - start - (_waited() - waited)
+    took = time.monotonic() - start
+    return took - sum(now - before.get(thread, 0.0) for thread, now in _waited().items())
 
 
-def _waited() -> float:
-    """Seconds that the threads of this process have waited for a processor."""
-    waited = 0
+def _waited() -> dict[str, float]:
+    """Seconds that each thread of this process has waited for a processor."""
+    waited = {}
     for thread in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # it has just ended
-            waited += int((thread / "schedstat").read_text().split()[1])
-    return waited / 1e9
+            told = (thread / "schedstat").read_text().split()
+            waited[thread.name] = int(told[1]) / 1e9
+    return waited
 
 
 class _KilledError(Exception):
