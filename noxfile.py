@@ -16,6 +16,9 @@ GROUPS = {
     name: nox.project.dependency_groups(PROJECT, name) for name in PROJECT["dependency-groups"]
 }
 
+#: Not named as tests are: the short forms of these are among the tests.
+FAULTS = ["tests/faults/every_request.py", "tests/faults/cancellations.py"]
+
 
 @nox.session
 def lint(session: nox.Session) -> None:
@@ -30,6 +33,29 @@ def types(session: nox.Session) -> None:
         *GROUPS["types"], *GROUPS["tests"], *GROUPS["benchmarks"], "nox", "rich", "-e", ".[demo]"
     )
     session.run("mypy")
+
+
+def _with_tests(session: nox.Session) -> None:
+    session.install(*GROUPS["tests"], "-e", ".[demo]")
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Every request, every fault; ten thousand cancellations. Takes half an hour."""
+    _with_tests(session)
+    results = Path(session.create_tmp()).resolve()
+    (results / "counts.jsonl").unlink(missing_ok=True)
+    session.env["AIOHAUL_FAULTS"] = str(results)
+    session.run("pytest", "-n", "2", *session.posargs, *FAULTS)
+    session.run("python", "tests/faults/count.py", str(results))
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """A quarter of an hour of everything at random, on servers that fail."""
+    _with_tests(session)
+    session.install("matplotlib")
+    session.run("python", "tests/faults/soak.py", *session.posargs)
 
 
 @nox.session

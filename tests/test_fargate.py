@@ -677,6 +677,23 @@ async def test_log_group_that_the_container_does_not_write_to(
     assert "no log to /ecs/other" in str((await run).log_problem)
 
 
+async def test_definition_that_is_none_costs_the_log_and_not_the_result(
+    ecs: FakeEcs, fargate: aiohaul.FargateHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*_: object) -> dict[str, Any]:
+        return {"__type": "ServerException"}
+
+    monkeypatch.setattr(FakeEcs, "_DescribeTaskDefinition", nothing)
+    async with asyncio.TaskGroup() as tasks:
+        run = tasks.create_task(
+            fargate.run("batch", "work", network=NETWORK, log_group="/ecs/work")
+        )
+        ecs.end(await _first(ecs), 0)
+    result = run.result()
+    assert result.exit_code == 0
+    assert "cannot be understood" in str(result.log_problem)
+
+
 async def test_timed_out_task_has_its_log(ecs: FakeEcs, fargate: aiohaul.FargateHandler) -> None:
     ecs.log = ["stuck"]
     with pytest.raises(aiohaul.TaskTimeoutError) as e:

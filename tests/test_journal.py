@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import aiohaul
 from aiohaul import Destination
 from aiohaul.s3.copying.actions import act_on_objects
 from aiohaul.s3.copying.plan import Action
+from aiohaul.s3.resuming.database import write_all
 from aiohaul.s3.resuming.journal import Journal, SentPart
 from aiohaul.s3.streaming.parts import PART_SIZE, Limits
 from aiohaul.s3.streaming.uploads import Upload
@@ -428,6 +430,34 @@ async def test_journal_cancelled_at_any_of_its_first_turns_is_free_again(
     task.cancel()
     await asyncio.wait([task])
     await use()
+
+
+async def test_journal_is_not_closed_under_a_write_whose_task_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, go = threading.Event(), threading.Event()
+    written: list[object] = []
+
+    def slow(connection: sqlite3.Connection, batch: list[Any]) -> None:
+        started.set()
+        assert go.wait(5)
+        write_all(connection, batch)  # SQLite ends the process if it is closed meanwhile
+        written.extend(batch)
+
+    async def use() -> None:
+        async with Journal(tmp_path / "j", "t") as journal:
+            monkeypatch.setattr("aiohaul.s3.resuming.journal.write_all", slow)
+            await journal.begin()
+
+    task = asyncio.ensure_future(use())
+    await asyncio.to_thread(started.wait, 5)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=0.1)
+    assert not done, "it ended, and the write goes on"
+    go.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert len(written) == 1
 
 
 async def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:

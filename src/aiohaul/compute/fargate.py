@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 from aiohaul.aws.clients import Clients
+from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.compute.following import Followed, Following
 from aiohaul.compute.logs import LogStream, OnLog, stream_name
@@ -272,12 +273,14 @@ class FargateHandler:
                     ecs.call, "describe_task_definition", definition, taskDefinition=definition
                 ),
             )
+            with translated("DescribeTaskDefinition", definition):
+                told: Mapping[str, Any] = answer["taskDefinition"]
         except ServiceError as error:
             run.log_problem = str(error)
             _log.warning("the log of %s was not read: %s", run.arn, error)
             return
         container = run.watched.get("name", run.container)
-        stream = stream_name(answer["taskDefinition"], container, run.log_group, run.arn)
+        stream = stream_name(told, container, run.log_group, run.arn)
         if stream is None:
             run.log_problem = f"the task definition sends no log to {run.log_group}"
             _log.warning("the log of %s was not read: %s", run.arn, run.log_problem)

@@ -182,14 +182,17 @@ class Journal:
             if self._wanted.is_set():  # else somebody waits for this very one
                 self._wanted = anyio.Event()
             batch, self._pending = self._pending, []
-            if batch:
-                # Whoever is cancelled meanwhile: the thread goes on, and this waits for it.
-                try:
-                    with anyio.CancelScope(shield=True):
-                        await to_thread.run_sync(self._write, batch)
-                except JournalError:
+            if not batch:
+                return
+            written: list[None] = []
+            # Whoever is cancelled meanwhile, by asyncio itself as well: the thread goes on, and
+            # this waits for it. What it writes to must not be closed, nor used by another thread.
+            write = partial(to_thread.run_sync, self._write, batch)
+            try:
+                await to_its_end(write, _LAST_WRITES, written.append)
+            finally:
+                if not written:
                     self._pending[:0] = batch  # some of it is somebody else's
-                    raise
 
     def _write(self, batch: Iterable[Statement]) -> None:
         self._explained(lambda connection: write_all(connection, batch))

@@ -15,8 +15,8 @@ from aiohaul.s3.copying.target import Target
 from aiohaul.s3.local import find_file, remove_partial
 from aiohaul.s3.objects import list_objects
 from aiohaul.s3.resuming.journal import Journal, Opened, Place
+from aiohaul.s3.streaming.open_uploads import abort_strays, abort_upload
 from aiohaul.s3.streaming.parts import PART_SIZE
-from aiohaul.s3.streaming.uploads import abort_strays, abort_upload
 
 _log = logging.getLogger(__name__)
 

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
+import anyio
+
 from aiohaul.aws.errors import translated
-from aiohaul.aws.service import Send, Service
+from aiohaul.aws.service import Send
 from aiohaul.concurrency import to_its_end
 from aiohaul.errors import (
+    HaulError,
     ObjectNotFoundError,
     PreconditionFailedError,
     VerificationError,
 )
 from aiohaul.s3.copying.cleanup import GRACE
 from aiohaul.s3.copying.target import Target
-from aiohaul.s3.objects import find_object, is_md5, quoted, unquoted, uri, verify_size
+from aiohaul.s3.objects import find_object, is_md5, quoted, unquoted, verify_size
 from aiohaul.s3.resuming.journal import Opened, SentPart
 from aiohaul.s3.streaming.checksums import Algorithm, Checksum
+from aiohaul.s3.streaming.open_uploads import (
+    abort_lost,
+    abort_strays,
+    abort_upload,
+    list_parts,
+    may_have_begun,
+    open_uploads,
+)
 from aiohaul.s3.streaming.parts import Layout
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenUpload:
-    """An upload that is neither completed nor aborted, as a listing shows it."""
-
-    bucket: str
-    key: str
-    upload_id: str
 
 
 class Upload:
@@ -47,6 +48,10 @@ class Upload:
         self._target = target
         self._layout = layout
         self._upload_id: str | None = None
+        #: Others may have been begun for it, by requests whose answers were lost.
+        self._others_begun = False
+        self._others: frozenset[str] | None = None
+        self._begun_at = 0.0
         #: The checksum that the server keeps; None if it keeps none.
         self.algorithm: Algorithm | None = None
         #: The parts that are there.
@@ -81,11 +86,18 @@ class Upload:
         if entry is not None:
             if entry.earlier is not None and await self._take_up(entry.earlier, algorithm):
                 return
-            await entry.intended([each.upload_id async for each in open_uploads(target)])
+            self._others = frozenset([each.upload_id async for each in open_uploads(target)])
+            await entry.intended(self._others)
+        self._begun_at = anyio.current_time()
 
         async def create(send: Send) -> None:
             async def created() -> tuple[str, Algorithm | None]:
-                upload_id, spoken = self._created(await send(_not_noted), algorithm)
+                try:
+                    upload_id, spoken = self._created(await send(_not_noted), algorithm)
+                except BaseException as error:  # cancelled, it may have begun one as well
+                    in_doubt = not isinstance(error, HaulError) or may_have_begun(error)
+                    self._others_begun = self._others_begun or in_doubt
+                    raise
                 self._keep((upload_id, spoken))  # before anything can fail: it is to be aborted
                 if entry is not None:
                     await entry.opened(upload_id, self._step, spoken.name if spoken else None)
@@ -97,6 +109,17 @@ class Upload:
         await target.s3.call_through(
             create, "create_multipart_upload", target.uri, **target.at, **attributes, **asked
         )
+        try:
+            await self._abort_others()
+        except HaulError as error:
+            _log.warning("an upload may have been left behind: %s", error)
+
+    async def _abort_others(self) -> None:
+        """Leave nothing of the uploads that were begun without an answer."""
+        if self._others_begun:
+            within = anyio.current_time() - self._begun_at
+            await abort_lost(self._target, self._upload_id, self._others, within)
+            self._others_begun = False
 
     def _created(
         self, answer: Mapping[str, Any], algorithm: Algorithm | None
@@ -127,7 +150,7 @@ class Upload:
             await abort_upload(target.s3, target.bucket, target.key, earlier.handle)
             return False
         try:
-            there = await _list_parts(target, earlier.handle)
+            there = await list_parts(target, earlier.handle)
         except ObjectNotFoundError:
             return False  # it was completed, or aborted, and nobody could write that down
         self._upload_id = earlier.handle
@@ -267,90 +290,16 @@ class Upload:
         Raises:
             ServiceError: it may still be there.
         """
-        if self._upload_id is not None:
-            target = self._target
-            await abort_upload(target.s3, target.bucket, target.key, self._upload_id)
+        target, upload_id = self._target, self._upload_id
+        if upload_id is not None:
+            there = await abort_upload(target.s3, target.bucket, target.key, upload_id)
             self._upload_id = None
-            if target.entry is not None:
-                target.entry.closed()
+            # A server that knows no such upload may have begun one whose id came damaged.
+            self._others_begun = self._others_begun or (not there and bool(self._begun_at))
+        await self._abort_others()
+        if upload_id is not None and target.entry is not None:
+            target.entry.closed()
 
 
 def _not_noted(*, reached: bool) -> None:
     """Take no note of whether a request may have reached its server."""
-
-
-async def abort_upload(s3: Service, bucket: str, key: str, upload_id: str) -> None:
-    """Abort an upload; one that is gone counts as aborted (AbortMultipartUpload).
-
-    Raises:
-        ServiceError: or one of its kinds.
-    """
-    try:
-        await s3.call(
-            "abort_multipart_upload", uri(bucket, key), Bucket=bucket, Key=key, UploadId=upload_id
-        )
-    except ObjectNotFoundError:
-        _log.info("the upload of %s was gone already", uri(bucket, key))
-
-
-async def abort_strays(target: Target, earlier: Opened) -> None:
-    """Abort an upload of which a killed process could not write the id down.
-
-    It has no part, and was not there before: one that somebody else began is left alone.
-
-    Raises:
-        ServiceError: or one of its kinds.
-    """
-    async for each in open_uploads(target):
-        if each.upload_id not in earlier.others:
-            try:
-                empty = not await _list_parts(target, each.upload_id)
-            except ObjectNotFoundError:
-                continue
-            if empty:
-                await abort_upload(target.s3, target.bucket, target.key, each.upload_id)
-
-
-async def open_uploads(target: Target) -> AsyncIterator[OpenUpload]:
-    """The open uploads of one key (ListMultipartUploads).
-
-    Raises:
-        ServiceError: or one of its kinds.
-    """
-    further: dict[str, str] = {}
-    while True:
-        try:
-            page = await target.s3.call(
-                "list_multipart_uploads",
-                target.uri,
-                Bucket=target.bucket,
-                Prefix=target.key,
-                **further,
-            )
-        except ObjectNotFoundError:  # how some servers say that there is none
-            return
-        for told in page.get("Uploads", ()):
-            if told.get("Key") == target.key:
-                yield OpenUpload(target.bucket, target.key, told["UploadId"])
-        if not page.get("IsTruncated"):
-            return
-        further = {
-            "KeyMarker": page["NextKeyMarker"],
-            "UploadIdMarker": page["NextUploadIdMarker"],
-        }
-
-
-async def _list_parts(target: Target, upload_id: str) -> dict[int, tuple[str, int]]:
-    """ETag and size of the parts that an upload has (ListParts)."""
-    found: dict[int, tuple[str, int]] = {}
-    further: dict[str, int] = {}
-    while True:
-        page = await target.s3.call(
-            "list_parts", target.uri, **target.at, UploadId=upload_id, **further
-        )
-        with translated("ListParts", target.uri):
-            for told in page.get("Parts", ()):
-                found[told["PartNumber"]] = (unquoted(told["ETag"]), told["Size"])
-        if not page.get("IsTruncated"):
-            return found
-        further = {"PartNumberMarker": page["NextPartNumberMarker"]}
