@@ -295,11 +295,24 @@ def _read(file: Path) -> Any:
 
 def _write_report(file: Path | None, report: dict[str, Any]) -> None:
     if file is not None:
-        text = json.dumps(report, indent=2)
+        text = json.dumps(_finite(report), indent=2, allow_nan=False)
         try:
             file.write_text(f"{text}\n", encoding="utf-8")
         except OSError as error:
             raise LocalFileError(f"writing the report {file} failed: {error.strerror}") from error
+
+
+def _finite(value: Any) -> Any:
+    """A value in which numbers that JSON has no form for are texts: functions may answer such."""
+    match value:
+        case float() if not math.isfinite(value):
+            return json.dumps(value)
+        case dict():
+            return {key: _finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+        case _:
+            return value
 
 
 def _fail(problem: str, code: int) -> int:

@@ -249,6 +249,12 @@ def translated(operation: str, target: str) -> Iterator[None]:
         raise HaulError(
             f"{operation} on {target} was not sent: {_REFUSED_VALUE.sub('', str(error))}"
         ) from None
+    except UnicodeEncodeError as error:
+        # Not chained: the original holds the whole text.
+        raise HaulError(
+            f"{operation} on {target} was not sent: it holds half of a Unicode character"
+            f" ({error.reason})"
+        ) from None
     except _NO_ANSWER as error:
         cls = UnreachableError if _never_sent(error) else EndpointError
         raise cls(

@@ -32,6 +32,8 @@ CREATE TABLE IF NOT EXISTS part (
 ) STRICT, WITHOUT ROWID;
 """
 
+_TABLES = ("run", "copied", "opened", "part")
+
 #: SQL, and the values in it.
 Statement = tuple[str, tuple[Any, ...]]
 
@@ -48,10 +50,22 @@ def connected(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)
+        _check_tables(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _check_tables(connection: sqlite3.Connection) -> None:
+    """Make sure that the tables are a journal's: strict ones hold no values of other types."""
+    (strict,) = connection.execute(
+        "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND strict"
+        " AND name IN (?, ?, ?, ?)",
+        _TABLES,
+    ).fetchone()
+    if strict != len(_TABLES):
+        raise sqlite3.DatabaseError("it is another program's database")
 
 
 def write_all(connection: sqlite3.Connection, batch: Iterable[Statement]) -> None:
