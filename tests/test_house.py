@@ -22,7 +22,7 @@ FLOORS = [
     {"s3", "compute", "parameters"},
     {"session"},
     {"tasks", "blocking"},
-    {"demo", "display", "display_watch"},
+    {"dask", "demo", "display", "display_watch"},
     {"cli"},
 ]
 PUBLIC = """
