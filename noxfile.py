@@ -73,6 +73,13 @@ def audit(session: nox.Session) -> None:
     session.run("pip-audit", "--skip-editable", "--progress-spinner", "off", *session.posargs)
 
 
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Fuzz every kind of input, led by coverage: ``nox -s fuzz -- [--seconds N] [TARGET …]``."""
+    session.install(*GROUPS["tests"], *GROUPS["fuzz"], "-e", ".")
+    session.run("python", "tests/fuzz/campaign.py", *session.posargs)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel: a file that it lacks is missed here."""

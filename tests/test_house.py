@@ -24,7 +24,7 @@ FLOORS = [
     {"tasks", "blocking"},
     {"demo", "display", "display_batch", "display_watch", "timeline"},
     {"running"},
-    {"cli", "airflow"},
+    {"cli", "airflow", "dask"},
 ]
 PUBLIC = """
 AccessDeniedError Acted Action ActionReport BatchBusyError BatchEnded BatchError BatchReport

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
@@ -47,7 +48,20 @@ def write_report(file: Path | None, report: Mapping[str, Any]) -> None:
         LocalFileError: it cannot be written.
     """
     if file is not None:
-        _write(file, f"{json.dumps(report, indent=2)}\n", "report")
+        _write(file, f"{json.dumps(_finite(report), indent=2, allow_nan=False)}\n", "report")
+
+
+def _finite(value: Any) -> Any:
+    """A value in which numbers that JSON has no form for are texts: functions may answer such."""
+    match value:
+        case float() if not math.isfinite(value):
+            return json.dumps(value)
+        case dict():
+            return {key: _finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+        case _:
+            return value
 
 
 def _write(file: Path, text: str, what: str) -> None:

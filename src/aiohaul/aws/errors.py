@@ -256,6 +256,10 @@ class translated:  # noqa: N801  # a context manager, named as such are
         if error is None:
             return
         made = _translation(error, self._operation, self._target)
+        if isinstance(error, UnicodeEncodeError):
+            # Not chained, and the context without its text: the original holds all of it.
+            error.object = ""
+            raise made or error from None
         if isinstance(error, botocore.ParamValidationError):
             # The original repeats the value that is wrong, and that may be a secret: not chained,
             # and as Python keeps it as the context all the same, without its text.
@@ -280,6 +284,11 @@ def _translation(  # noqa: PLR0911  # one for each kind
         case botocore.ParamValidationError():
             return HaulError(
                 f"{operation} on {target} was not sent: {_REFUSED_VALUE.sub('', str(error))}"
+            )
+        case UnicodeEncodeError():
+            return HaulError(
+                f"{operation} on {target} was not sent: it holds half of a Unicode character"
+                f" ({error.reason})"
             )
         case _ if isinstance(error, _NO_ANSWER):
             return _from_no_answer(error, operation, target)

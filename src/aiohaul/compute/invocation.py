@@ -37,13 +37,16 @@ _SERVER_ERROR = 500
 _FUNCTION = r"[a-zA-Z0-9-_.]{1,140}(?::(?:\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_]+))?"
 _ARN = re.compile(
     r"arn:aws[a-zA-Z-]*:lambda:(?:eusc-)?[a-z]{2}(?:-gov|-iso[a-z]?)?-[a-z]+-\d:\d{12}:function:"
-    + _FUNCTION
+    + _FUNCTION,
+    re.ASCII,  # else \d takes the digits of every script
 )
-_NAME = re.compile(r"(?:\d{12}:)?(?:function:)?" + _FUNCTION)
+_NAME = re.compile(r"(?:\d{12}:)?(?:function:)?" + _FUNCTION, re.ASCII)
 _DURABLE_NAME = re.compile(r"[a-zA-Z0-9-_]{1,64}")
 _DURABLE_ARN = re.compile(
-    r"arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\d{12}:function:[a-zA-Z0-9-_]+:[^:/]+"
-    r"/durable-execution/[a-zA-Z0-9-_]+/[a-zA-Z0-9-_]+"
+    r"arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\d{12}:function:[a-zA-Z0-9-_]+"
+    r":(?:\$LATEST(?:\.PUBLISHED)?|[0-9]+)"
+    r"/durable-execution/[a-zA-Z0-9-_]+/[a-zA-Z0-9-_]+",
+    re.ASCII,
 )
 
 

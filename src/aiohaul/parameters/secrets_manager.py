@@ -18,6 +18,10 @@ from aiohaul.errors import MissingExtraError, SecretValueError
 from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.settings import Settings
 
+#: What the parser of JSONPaths makes of a path that it does not understand, and its paths of a
+#: value that they do not fit, beside errors of its own.
+_NO_PATH = (AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
 _log = logging.getLogger(__name__)
 
 
@@ -64,9 +68,16 @@ class Secret:
             # Not chained: the original holds the value.
             raise SecretValueError(f"the secret {self.name} is not JSON") from None
         try:
-            found = [match.value for match in parse(json_path).find(value)]
-        except (JSONPathError, NotImplementedError) as error:
+            path = parse(json_path)
+        except (JSONPathError, NotImplementedError, *_NO_PATH) as error:
             raise SecretValueError(f"{json_path!r} is not a JSONPath: {error}") from error
+        try:
+            found = [match.value for match in path.find(value)]
+        except (JSONPathError, NotImplementedError, *_NO_PATH):
+            # Not chained, as above.
+            raise SecretValueError(
+                f"{json_path!r} leads nowhere in the secret {self.name}: it does not fit its form"
+            ) from None
         if not found:
             raise SecretValueError(f"the secret {self.name} has nothing at {json_path}")
         return found

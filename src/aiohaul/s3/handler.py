@@ -216,6 +216,30 @@ class S3Handler(Watches):
         )
         return await fanout.copy(sources, destinations, action)
 
+    async def check(
+        self,
+        sources: Sequence[Source],
+        destinations: Sequence[AnyDestination],
+        action: Action | None = None,
+    ) -> tuple[str, ...]:
+        """Make sure that copies can be carried out. Nothing is sent.
+
+        Args:
+            sources: what will be copied.
+            destinations: where to.
+            action: what will be done to the sources afterwards.
+
+        Returns:
+            The names of the destinations in events and reports.
+
+        Raises:
+            CollisionError: two writes would meet.
+            PlanError: a name cannot be taken by a destination.
+        """
+        return await Fanout(self._clients, self._settings, ignore).check(
+            sources, destinations, action
+        )
+
     async def clean(
         self, destinations: Sequence[AnyDestination], journal: Journal
     ) -> Sequence[Opened]:

@@ -163,7 +163,7 @@ class BatchState:
                 # A task is not to run twice because the machine went down: there are few writes.
                 self._connection.execute("PRAGMA synchronous = FULL")
             use(self._connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise BatchStateError(
                 f"the state file {self.path} cannot be used: {error}. Name another file, or remove"
                 " this one to start from the top"

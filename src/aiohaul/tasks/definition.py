@@ -116,7 +116,9 @@ def parse(definition: Mapping[str, Any]) -> Task:
     }
     kind = definition.get("type")
     if not isinstance(kind, str) or kind not in parsers:
-        problem = "'type' is missing" if kind is None else f"unknown type {kind!r}"
+        # What is no text is not shown: it may hold a secret.
+        unknown = f"unknown type {kind!r}" if isinstance(kind, str) else "'type' is no text"
+        problem = "'type' is missing" if kind is None else unknown
         raise DefinitionError("type", f"{problem}; expected 'transfer', 'execution' or 'batch'")
     return parsers[kind](definition)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from aiohaul.errors import JournalError
 from aiohaul.progress import OnProgress
 from aiohaul.report import TransferReport
 from aiohaul.s3.copying.actions import act_on_files, files_left
@@ -18,6 +19,8 @@ from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.resuming.journal import Journal
 from aiohaul.tasks.definition import TransferSource
+
+T = TypeVar("T")
 
 #: What of a protocol says who asks, not what for; and is nothing to write down.
 _WHO = frozenset({"access_key_id", "secret_access_key", "session_token", "assume_role_external_id"})
@@ -76,17 +79,18 @@ async def finish_action(
         PlanError: two of the sources would move to one key.
         ServiceError: the sources cannot be listed.
         LocalFileError: they cannot be looked at.
+        JournalError: the journal is damaged.
     """
     if journal.acting is None or source.action is None:
         return None
-    report = TransferReport(
-        found=len(journal.acting), size=sum(each["size"] for each in journal.acting)
-    )
+    told = journal.acting
     if source.bucket is None:
-        files = [_file(each) for each in journal.acting]
+        files = _read(_file, told, journal)
+        report = TransferReport(found=len(files), size=sum(each.size for each in files))
         action = await act_on_files(await files_left(files), source.action, on_progress)
     else:
-        objects = [_object(each) for each in journal.acting]
+        objects = _read(_object, told, journal)
+        report = TransferReport(found=len(objects), size=sum(each.size for each in objects))
         action = await s3.act(
             await s3.left_of(objects),
             source.action,
@@ -101,22 +105,50 @@ async def finish_action(
     return replace(report, action=done)
 
 
+def _read(read: Callable[[Mapping[str, Any]], T], told: Any, journal: Journal) -> list[T]:
+    """The sources that a journal tells of.
+
+    Raises:
+        JournalError: it is damaged.
+    """
+    try:
+        return [read(each) for each in told]
+    except (KeyError, TypeError, ValueError) as error:
+        raise JournalError(
+            f"the journal {journal.path} is damaged: look at what is left of the sources, and"
+            " remove it to begin anew"
+        ) from error
+
+
 def _object(told: Mapping[str, Any]) -> S3Object:
     return S3Object(
-        bucket=told["bucket"],
-        key=told["key"],
-        size=told["size"],
-        etag=told["etag"],
-        last_modified=datetime.fromisoformat(told["last_modified"]),
-        storage_class=told["storage_class"],
+        bucket=_of(str, told["bucket"]),
+        key=_of(str, told["key"]),
+        size=_of(int, told["size"]),
+        etag=_of(str, told["etag"]),
+        last_modified=_moment(told["last_modified"]),
+        storage_class=_of(str, told["storage_class"]),
     )
 
 
 def _file(told: Mapping[str, Any]) -> LocalFile:
     inode, size, changed = told["version"]
     return LocalFile(
-        path=Path(told["path"]),
-        size=told["size"],
-        last_modified=datetime.fromisoformat(told["last_modified"]),
-        version=(inode, size, changed),
+        path=Path(_of(str, told["path"])),
+        size=_of(int, told["size"]),
+        last_modified=_moment(told["last_modified"]),
+        version=(_of(int, inode), _of(int, size), _of(int, changed)),
     )
+
+
+def _moment(told: Any) -> datetime:
+    made = datetime.fromisoformat(told)
+    if made.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return made
+
+
+def _of(kind: type[T], told: Any) -> T:
+    if not isinstance(told, kind):
+        raise TypeError(f"no {kind.__name__}")
+    return told

@@ -50,7 +50,7 @@ async def run_transfer(
         if finished is not None and not finished.ok:
             raise TransferError(summary(finished), finished)
     try:
-        found = await _settle(source, s3, on_progress)
+        found = await settle(source, s3, on_progress)
     except NothingFoundError:
         if journal is not None:
             await s3.clean(transfer.destinations, journal)
@@ -108,7 +108,7 @@ def _found(found: Sequence[Listed]) -> TransferReport:
     return TransferReport(found=len(found), size=sum(each.size for each in found))
 
 
-async def _settle(
+async def settle(
     source: TransferSource, s3: S3Handler, on_progress: OnProgress
 ) -> Sequence[Listed]:
     """Wait where there is a watch, then find what is meant."""

@@ -122,14 +122,12 @@ class Fanout:
         action: plan.Action | None,
     ) -> tuple[DestinationReport, ...]:
         self._start = anyio.current_time()
-        await self._set_course(sources, destinations)
-        home = self._source_s3.endpoint if self._source_s3 is not None else ""
-        await check_plan(sources, home, self._courses, action)
+        names = await self.check(sources, destinations, action)
         self._tell(
             Found(
                 objects=len(sources),
                 size=sum(source.size for source in sources),
-                destinations=tuple(course.name for course in self._courses),
+                destinations=names,
             )
         )
         for course in self._courses:
@@ -143,6 +141,18 @@ class Fanout:
             self._give_another_chance()
             await self._pass(again)
         return tuple(course.report() for course in self._courses)
+
+    async def check(
+        self,
+        sources: Sequence[Source],
+        destinations: Sequence[AnyDestination],
+        action: plan.Action | None,
+    ) -> tuple[str, ...]:
+        """Settle the ways, and make sure that no two writes meet: the destinations' names."""
+        await self._set_course(sources, destinations)
+        home = self._source_s3.endpoint if self._source_s3 is not None else ""
+        await check_plan(sources, home, self._courses, action)
+        return tuple(course.name for course in self._courses)
 
     async def clean(self, destinations: Sequence[AnyDestination]) -> list[Opened]:
         """Abort the uploads, and remove the partial files, that an interrupted run left.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ CREATE TABLE IF NOT EXISTS part (
 ) STRICT, WITHOUT ROWID;
 """
 
+_TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)")
+
 #: SQL, and the values in it.
 Statement = tuple[str, tuple[Any, ...]]
 
@@ -50,10 +54,22 @@ def connected(path: Path, schema: str = _SCHEMA) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(schema)
+        _check_tables(connection, _TABLE.findall(schema))
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _check_tables(connection: sqlite3.Connection, names: Sequence[str]) -> None:
+    """Make sure that these are the tables: strict ones hold no values of other types."""
+    (strict,) = connection.execute(
+        "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND strict"
+        " AND name IN (SELECT value FROM json_each(?))",
+        (json.dumps(names),),
+    ).fetchone()
+    if strict != len(names):
+        raise sqlite3.DatabaseError("it is another program's database")
 
 
 def write_all(connection: sqlite3.Connection, batch: Iterable[Statement]) -> None:

@@ -32,6 +32,9 @@ _LAST_WRITES = 5.0
 
 _log = logging.getLogger(__name__)
 
+#: What reading a damaged journal, or naming an impossible path, raises.
+_UNREADABLE = (sqlite3.Error, OSError, OverflowError, RecursionError, TypeError, ValueError)
+
 #: Endpoint, bucket and key of an object, or "", directory and name of a file.
 Place = tuple[str, str, str]
 
@@ -201,8 +204,8 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = locked(self._lock_path)
-        except OSError as error:
-            raise JournalError(f"the journal {self.path} cannot be used: {error}") from error
+        except (OSError, ValueError) as error:  # a NUL, or half of a character
+            raise JournalError(f"the journal {str(self.path)!r} cannot be used: {error}") from error
         if self._lock is None:
             raise JournalBusyError(
                 f"this transfer is under way elsewhere with the journal {self.path}: wait for it,"
@@ -232,7 +235,7 @@ class Journal:
             if self._connection is None:
                 self._connection = connected(self.path)
             use(self._connection)
-        except (sqlite3.Error, OSError) as error:
+        except _UNREADABLE as error:
             raise JournalError(
                 f"the journal {self.path} cannot be used: {error}. Name another file, or remove"
                 " this one to begin anew"
@@ -243,7 +246,7 @@ class Journal:
         for source, target, version, written in connection.execute(
             "SELECT source, target, version, written FROM copied WHERE transfer = ?", mine
         ):
-            self.copied[json.loads(source), _place(target)] = (version, written)
+            self.copied[_text(source), _place(target)] = (version, written)
         parts: dict[str, dict[int, SentPart]] = {}
         for target, number, etag, size, crc in connection.execute(
             "SELECT target, number, etag, size, crc FROM part WHERE transfer = ?", mine
@@ -258,9 +261,9 @@ class Journal:
             place = _place(target)
             self.opened[place] = Opened(
                 place,
-                json.loads(source),
+                _text(source),
                 version,
-                frozenset(json.loads(others)),
+                frozenset(_texts(others)),
                 handle,
                 step or 0,
                 algorithm,
@@ -342,5 +345,25 @@ def _ignore(_: None) -> None:
 
 
 def _place(text: str) -> Place:
-    endpoint, bucket, key = json.loads(text)
+    endpoint, bucket, key = _texts(text)
     return (endpoint, bucket, key)
+
+
+def _text(text: str) -> str:
+    (made,) = _checked([json.loads(text)])
+    return made
+
+
+def _texts(text: str) -> list[str]:
+    return _checked(json.loads(text))
+
+
+def _checked(made: Any) -> list[str]:
+    """What was read, if it is a list of texts.
+
+    Raises:
+        ValueError: it is another thing.
+    """
+    if not isinstance(made, list) or not all(isinstance(each, str) for each in made):
+        raise ValueError("it is damaged")
+    return made

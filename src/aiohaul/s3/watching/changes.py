@@ -162,14 +162,32 @@ def restored(stored: Mapping[str, Any], bucket: str, directory: str) -> Seen:
     Raises:
         CursorError: it is no cursor, or one of another form, bucket or directory.
     """
-    if stored.get("version") != _VERSION:
+    # What was stored may come from anywhere, whatever it is said to be.
+    told: Any = stored
+    if not isinstance(told, Mapping) or told.get("version") != _VERSION:
         raise CursorError(f"this is no cursor of version {_VERSION}: start without one")
     where = (stored.get("bucket"), stored.get("directory"))
     if where != (bucket, directory):
-        raise CursorError(f"this cursor is of {where[0]}/{where[1]}, not of {bucket}/{directory}")
+        whose = "/".join(each if isinstance(each, str) else "?" for each in where)
+        raise CursorError(
+            f"this cursor is of {whose}, not of {bucket}/{directory}: start without one"
+        )
     try:
-        cutoff = -math.inf if stored["cutoff"] is None else float(stored["cutoff"])
         data = base64.b64decode(stored["seen"], validate=True)
-        return Seen(_PAIR.iter_unpack(data), cutoff)
-    except (KeyError, TypeError, ValueError, struct.error) as error:
+        return Seen(_PAIR.iter_unpack(data), _cutoff(stored["cutoff"]))
+    except (KeyError, OverflowError, TypeError, ValueError, struct.error) as error:
         raise CursorError("this cursor is damaged: start without one") from error
+
+
+def _cutoff(stored: Any) -> float:
+    """Seconds since 1970.
+
+    Raises:
+        ValueError: everything, or nothing, would be older.
+    """
+    if stored is None:
+        return -math.inf
+    cutoff = float(stored)
+    if not math.isfinite(cutoff):
+        raise ValueError("it is no time")
+    return cutoff

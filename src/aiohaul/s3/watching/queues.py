@@ -330,7 +330,10 @@ def queue_settings(settings: Settings, url: str) -> Settings:
     Raises:
         SettingsError: it is no URL.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:  # brackets around something that is no address
+        raise SettingsError(f"{url!r} is not the URL of a queue: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingsError(f"{url!r} is not the URL of a queue: https://sqs.REGION.…/…/NAME")
     region = _REGION.search(parts.hostname)

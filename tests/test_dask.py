@@ -1,0 +1,246 @@
+"""Transfers on a cluster of processes, one of which is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client, LocalCluster
+
+import aiohaul
+import aiohaul.dask
+from aiohaul.dask.shards import Ledger, packed, unpacked
+from aiohaul.progress import Copied, Event, Failed, Flagged, Found
+from aiohaul.report import DestinationReport, Failure
+from gateway import Gateway
+from store import Store
+
+pytestmark = pytest.mark.timeout(300)
+
+NOW = datetime(2026, 1, 31, 10, 20, 30, tzinfo=UTC)
+MIB = 2**20
+
+
+@asynccontextmanager
+async def cluster(workers: int = 2) -> AsyncIterator[Any]:
+    async with (
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            asynchronous=True,
+            silence_logs=50,
+        ) as made,
+        Client(made, asynchronous=True) as client,
+    ):
+        yield client
+
+
+async def filled(
+    store: Store, objects: int, size: int = 1, **more: Any
+) -> tuple[str, str, dict[str, Any]]:
+    """Two buckets, and a transfer from one to the other."""
+    source, target = await store.bucket(), await store.bucket()
+    await store.fill(source, {f"src/{n:03}.txt": bytes([n]) * size for n in range(objects)})
+    definition = {
+        "type": "transfer",
+        "source": {
+            "bucket": source,
+            "directory": "src",
+            "fileRegex": r".*\.txt",
+            "protocol": store.protocol(),
+            **more,
+        },
+        "destination": [
+            {
+                "bucket": target,
+                "directory": "in",
+                "flags": {"fullPath": "in/done.flg"},
+                "protocol": store.protocol(),
+            }
+        ],
+    }
+    return source, target, definition
+
+
+def reached(way: Gateway, match: str, count: int) -> asyncio.Event:
+    """Set once so many requests of a kind have come."""
+    event = asyncio.Event()
+
+    def note(_: Any) -> None:
+        if way.count(match) >= count:
+            event.set()
+
+    way.noting = note
+    return event
+
+
+async def kill_one(client: Any) -> None:
+    """Kill a worker that has a shard, without a warning."""
+    busy = {address for address, keys in (await client.processing()).items() if keys}
+    pids = await client.run(os.getpid, workers=sorted(busy))
+    os.kill(next(iter(pids.values())), signal.SIGKILL)
+
+
+async def test_everything_arrives_once_though_a_worker_is_killed(
+    proxied: tuple[Gateway, Store],
+) -> None:
+    way, store = proxied
+    source, target, definition = await filled(store, 40, postCopyAction={"action": "delete"})
+    held = way.rule("COPY", hold=True)
+    under_way = reached(way, "COPY", 20)
+    events: list[Event] = []
+    async with cluster() as client:
+        running = asyncio.create_task(
+            aiohaul.dask.run(definition, client=client, shards=4, on_progress=events.append)
+        )
+        await under_way.wait()  # both workers have a shard of ten
+        await kill_one(client)
+        held.go.set()
+        report = await running
+    assert await store.keys(target) == ["in/" + f"{n:03}.txt" for n in range(40)] + ["in/done.flg"]
+    assert await store.keys(source) == []
+    assert way.count("COPY") == 50  # those of the killed worker were sent again
+    assert report.found == report.destinations[0].objects == 40
+    assert report.size == report.destinations[0].size == 40
+    assert report.destinations[0].flag == f"s3://{target}/in/done.flg"
+    copied = [each.source for each in events if isinstance(each, Copied)]
+    assert sorted(copied) == [f"s3://{source}/src/{n:03}.txt" for n in range(40)]
+    assert isinstance(events[0], Found)
+    assert sum(isinstance(each, Flagged) for each in events) == 1
+
+
+async def test_cancel_reaches_every_worker(proxied: tuple[Gateway, Store]) -> None:
+    way, store = proxied
+    _, target, definition = await filled(store, 4, size=20 * MIB)
+    definition["destination"][0]["transferType"] = "proxy"
+    held = way.rule("PUT .*partNumber=2", hold=True)
+    async with cluster() as client:
+        running = asyncio.create_task(aiohaul.dask.run(definition, client=client, shards=4))
+        await held.reached.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await way.idle()
+        assert await store.uploads(target) == []
+        assert not any("done.flg" in key for key in await store.keys(target))
+        held.go.set()
+        report = await aiohaul.dask.run(definition, client=client)
+    assert report.destinations[0].objects == 4
+
+
+async def test_destination_that_fails_is_in_the_merged_report(moto_s3: Store) -> None:
+    source, target, definition = await filled(moto_s3, 10, postCopyAction={"action": "delete"})
+    missing = {"bucket": "no-such-bucket-anywhere", "protocol": moto_s3.protocol()}
+    definition["destination"].append(missing)
+    events: list[Event] = []
+    async with cluster() as client:
+        with pytest.raises(aiohaul.TransferError) as raised:
+            await aiohaul.dask.run(definition, client=client, shards=3, on_progress=events.append)
+        good, bad = raised.value.report.destinations
+        assert (good.objects, good.failures) == (10, ())
+        assert bad.objects == 0
+        assert {each.source for each in bad.failures} == {
+            f"s3://{source}/src/{n:03}.txt" for n in range(10)
+        }
+        assert {each.kind for each in bad.failures} == {"BucketNotFoundError"}
+        assert len(await moto_s3.keys(source)) == 10
+        assert len(await moto_s3.keys(target)) == 11
+        assert sum(isinstance(each, Failed) for each in events) == 10
+        assert sum(isinstance(each, Copied) for each in events) == 10
+
+        definition["destination"] = definition["destination"][:1] * 2
+        definition["destination"][1] = {**definition["destination"][0], "directory": "in"}
+        definition["destination"][1]["rename"] = {"pattern": r"\d+", "sub": "x"}
+        with pytest.raises(aiohaul.CollisionError, match="nothing was copied"):
+            await aiohaul.dask.run(definition, client=client)
+
+
+async def test_shard_that_was_taken_over_leaves_no_upload_open_with_journals(
+    proxied: tuple[Gateway, Store], tmp_path: Path
+) -> None:
+    way, store = proxied
+    _, target, definition = await filled(store, 2, size=20 * MIB)
+    definition["destination"][0]["transferType"] = "proxy"
+    held = way.rule("PUT .*partNumber=2", hold=True)
+    under_way = reached(way, "PUT .*partNumber=2", 2)
+    async with cluster() as client:
+        running = asyncio.create_task(
+            aiohaul.dask.run(definition, client=client, shards=2, journals=tmp_path)
+        )
+        await under_way.wait()
+        await kill_one(client)
+        held.go.set()
+        report = await running
+    assert report.destinations[0].objects == 2
+    assert way.count("POST .*uploads") == 2  # the one that was open went on
+    assert await store.uploads(target) == []
+
+
+async def test_what_a_cluster_cannot_do_is_refused() -> None:
+    protocol = {"name": "opentaskpy.addons.aws.remotehandlers.s3.S3Transfer"}
+    source = {"bucket": "in", "fileRegex": ".*", "protocol": protocol}
+    here = {"directory": "/tmp/x", "protocol": {"name": "local"}}  # noqa: S108
+    definition = {"type": "transfer", "source": source, "destination": [here]}
+    with pytest.raises(aiohaul.UnsupportedError, match=r"aiohaul\.run"):
+        await aiohaul.dask.run(definition, client=None)
+    touch = {"type": "execution", "bucket": "b", "key": "k", "protocol": protocol}
+    with pytest.raises(aiohaul.UnsupportedError, match="only transfers"):
+        await aiohaul.dask.run(touch, client=None)
+
+
+async def test_cluster_without_workers_is_refused(moto_s3: Store) -> None:
+    _, _, definition = await filled(moto_s3, 1)
+    async with cluster(workers=0) as client:
+        with pytest.raises(aiohaul.SettingsError, match="no workers"):
+            await aiohaul.dask.run(definition, client=client)
+
+
+# Pure
+
+
+def objects(count: int) -> list[aiohaul.S3Object]:
+    return [
+        aiohaul.S3Object("in", f"src/{n}é", n, f"e{n}", NOW, "GLACIER_IR") for n in range(count)
+    ]
+
+
+def test_what_is_packed_is_unpacked() -> None:
+    made = objects(1000)
+    assert unpacked("in", packed(made)) == made
+    assert len(packed(made)) < 20 * len(made)
+
+
+def test_copy_is_told_of_once_though_its_shard_is_run_twice() -> None:
+    told: list[Event] = []
+    places = [aiohaul.Destination(bucket="a"), aiohaul.Destination(bucket="b")]
+    ledger = Ledger(places, ["s3://a/", "s3://b/"], told.append)
+    ledger.begin(0, objects(3))
+    ledger.hear((0.0, (0, [(0, 0), (1, 0)])))
+    ledger.hear((0.0, (0, [(0, 0), (0, 1)])))
+    failure = Failure("s3://in/src/2é", "no", "AccessDeniedError")
+    ledger.end(
+        0,
+        [
+            DestinationReport("s3://a/", 3, 3, (), None, 1.0),
+            DestinationReport("s3://b/", 2, 1, (failure,), None, 1.0),
+        ],
+    )
+    ledger.hear((0.0, (0, [(2, 1)])))  # too late
+    ledger.begin(1, objects(2))
+    ledger.lose(1, RuntimeError("gone"))
+    copied = [(each.source, each.destination) for each in told if isinstance(each, Copied)]
+    assert len(copied) == len(set(copied)) == 5
+    first, second = ledger.reports(2.0)
+    assert (first.objects, len(first.failures), first.seconds) == (3, 2, 2.0)
+    assert (second.objects, len(second.failures)) == (2, 3)
+    assert sum(isinstance(each, Failed) for each in told) == 5
