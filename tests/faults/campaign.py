@@ -301,5 +301,5 @@ async def left_running(world: World, before: set[asyncio.Task[object]]) -> list[
 
 
 def _of_server(task: asyncio.Task[object]) -> bool:
-    """True for aiohttp's own tasks, one for each connection that a server has."""
-    return "RequestHandler.start" in repr(task.get_coro())
+    """True for the tasks of aiohttp's servers, for their connections and requests."""
+    return "RequestHandler." in repr(task.get_coro())
