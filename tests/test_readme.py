@@ -36,4 +36,4 @@ def test_code_imports_what_is_there(text: str) -> None:
 def test_there_is_something_to_check() -> None:
     assert len(DEFINITIONS) == 4
     assert len(blocks("json")) == 6
-    assert len(blocks("python")) == 4
+    assert len(blocks("python")) == 5

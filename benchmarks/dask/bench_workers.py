@@ -98,7 +98,7 @@ async def with_workers(url: str, found: list[S3Object], workers: int) -> tuple[f
 
 async def used(client: Any) -> float:
     """CPU seconds of all workers so far."""
-    return sum((await client.run(time.process_time)).values())
+    return float(sum((await client.run(time.process_time)).values()))
 
 
 async def main() -> None:
