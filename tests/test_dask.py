@@ -205,6 +205,25 @@ async def test_cluster_without_workers_is_refused(moto_s3: Store) -> None:
             await aiohaul.dask.run(definition, client=client)
 
 
+@pytest.mark.parametrize("failures", [(), (Failure("s3://in/k", "no", "AccessDeniedError"),)])
+async def test_flag_of_two_destinations_waits_for_both(
+    moto_s3: Store, failures: tuple[Failure, ...]
+) -> None:
+    bucket = await moto_s3.bucket()
+    settings = aiohaul.Settings.from_protocol(moto_s3.protocol())
+    places = [
+        aiohaul.Destination(bucket=bucket, directory=name, flag="done.flg", settings=settings)
+        for name in ("a", "b")
+    ]
+    whole = DestinationReport("s3://x/a/", 1, 1, (), None, 1.0)
+    part = DestinationReport("s3://x/b/", 1, 1, failures, None, 1.0)
+    report = aiohaul.TransferReport(1, 1, (whole, part))
+    async with aiohaul.Session() as session:
+        made = await aiohaul.dask._flagged(report, places, session, lambda _: None)
+    assert await moto_s3.keys(bucket) == ([] if failures else ["done.flg"])
+    assert [bool(each.flag) for each in made] == [not failures] * 2
+
+
 # Pure
 
 

@@ -36,4 +36,4 @@ def test_code_imports_what_is_there(text: str) -> None:
 def test_there_is_something_to_check() -> None:
     assert len(DEFINITIONS) == 5
     assert len(blocks("json")) == 8
-    assert len(blocks("python")) == 8  # those of orchestrators are run in tests/orchestrators
+    assert len(blocks("python")) == 9  # those of orchestrators are run in tests/orchestrators

@@ -118,11 +118,13 @@ async def _flagged(
     session: Session,
     tell: OnProgress,
 ) -> tuple[DestinationReport, ...]:
-    """Write the flags of the destinations that have everything."""
+    """Write the flags of the destinations that have everything; a shared one if all of them do."""
+    sides = list(zip(report.destinations, destinations, strict=True))
+    incomplete = {_flag_place(destination) for each, destination in sides if not each.ok}
     made = []
-    for each, destination in zip(report.destinations, destinations, strict=True):
+    for each, destination in sides:
         made.append(each)
-        if destination.flag is None or not each.ok:
+        if destination.flag is None or _flag_place(destination) in incomplete:
             continue
         target = uri(destination.bucket, destination.flag)
         try:
@@ -138,3 +140,8 @@ async def _flagged(
             made[-1] = replace(each, flag=target)
             tell(Flagged(target, each.destination))
     return tuple(made)
+
+
+def _flag_place(destination: Destination) -> tuple[str | None, str, str | None]:
+    endpoint = destination.settings.endpoint_url if destination.settings is not None else None
+    return endpoint, destination.bucket, destination.flag
