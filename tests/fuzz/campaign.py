@@ -89,7 +89,7 @@ def _run(name: str, seconds: int) -> bool:
     verdict = "nothing found" if done.returncode == 0 else "FOUND"
     sys.stdout.write(f"{name}: {executions[-1] if executions else 0} executions, {verdict}\n")
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if not line.startswith("#")]
+        lines = [line for line in done.stderr.splitlines() if not line.startswith(("#", "INFO"))]
         sys.stdout.write("\n".join(lines)[-6000:] + "\n")
     sys.stdout.flush()
     return done.returncode == 0

@@ -220,8 +220,8 @@ def cursor(data: bytes) -> None:
     except CursorError:
         return
     again = changes.cursor("in", "src", seen.cutoff, changes.packed(seen))
+    written = json.dumps(again, allow_nan=False)
+    assert list(changes.restored(json.loads(written), "in", "src")) == list(seen)
     known = S3Object("in", "src/a", 1, "e", NOW)
     first = seen.note(known)
     assert first is None or seen.note(known) is None
-    written = json.dumps(again, allow_nan=False)
-    assert list(changes.restored(json.loads(written), "in", "src")) == list(seen)
