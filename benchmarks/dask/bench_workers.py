@@ -71,7 +71,7 @@ async def with_workers(url: str, found: list[S3Object], workers: int) -> tuple[f
     """Wall and CPU seconds of so many workers, and of their coordinator."""
     definition = {
         "type": "transfer",
-        "source": {"bucket": "in", "fileRegex": ".*", "protocol": protocol(url)},
+        "source": {"bucket": "inbox", "fileRegex": ".*", "protocol": protocol(url)},
         "destination": [{"bucket": "out", "protocol": protocol(url)}],
     }
     async with (
