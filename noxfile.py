@@ -88,7 +88,7 @@ def tests(session: nox.Session) -> None:
     session.install("--force-reinstall", "--no-deps", str(wheel))
     session.install(f"aiohaul[demo] @ {wheel.resolve().as_uri()}")
     # Side by side: most of them wait for servers.
-    session.run("pytest", *(session.posargs or ["-n", "2", "-m", "slow or not slow"]))
+    session.run("pytest", *(session.posargs or ["-n", "4", "-m", "slow or not slow"]))
 
 
 @nox.session(default=False)

@@ -227,6 +227,7 @@ async def test_proxy_keeps_requests_on_the_client(
     fake: FakeS3, by_client: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", fake.url)
+    monkeypatch.setenv("AIOHAUL_ALLOW_HTTP", "1")
     async with service("http://s3.nowhere.test") as s3:
         for _ in range(3):
             await head(s3)

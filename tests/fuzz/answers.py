@@ -207,7 +207,10 @@ def _read_twice(page: bytes) -> None:
 
 
 def _quickly(page: bytes) -> Generator[None, None, Any]:
-    return listing.read_page(_listing_answer(), 200, page, decode=True)
+    made = yield from listing.read_page(_listing_answer(), 200, page, decode=True)
+    if isinstance(made.get("Contents"), listing.Entries):
+        made["Contents"] = list(made["Contents"])
+    return made
 
 
 def _by_xml(page: bytes) -> Generator[None, None, Any]:
