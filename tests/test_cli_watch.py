@@ -243,8 +243,8 @@ def test_failure_is_said_once_for_each_reason(capsys: pytest.CaptureFixture[str]
         (("https://b/src",), "is not s3://bucket/directory"),
         (("s3://b//src",), "leave out the '/' at its start and end"),
         (("s3://b/src", "--regex", "["), "'[' is no regex: unterminated character set"),
-        (("s3://b/src", "--timeout", "0"), "must be more than 0 seconds"),
-        (("s3://b/src", "--interval", "nan"), "must be more than 0 seconds"),
+        (("s3://b/src", "--timeout", "0"), "is no number of seconds above 0"),
+        (("s3://b/src", "--interval", "nan"), "is no number of seconds above 0"),
         (NOTHING, "s3://bucket/directory"),
     ],
 )

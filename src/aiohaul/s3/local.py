@@ -173,7 +173,8 @@ def _check_directory(directory: Path, create: bool) -> None:
             directory.mkdir(parents=True, exist_ok=True)
         if not directory.is_dir():
             raise LocalFileError(
-                f"{directory} is not a directory. Create it, or set createDirectoryIfNotExists"
+                f"{directory} is not a directory. Make it, or have it made: create=True, in a"
+                " definition createDirectoryIfNotExists"
             )
 
 
