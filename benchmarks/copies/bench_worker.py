@@ -203,7 +203,10 @@ class Measurement:
 def measure(chosen: argparse.Namespace) -> Result:
     """Every way, in turns; aiohaul once more with next to nothing to copy."""
     case = Measurement(int(chosen.size * GIB))
-    rows = medians(in_turns(case.ways(), chosen.rounds, warm_up=False))
+    ways = case.ways()
+    taken = in_turns(ways, chosen.rounds, warm_up=False)
+    rows = medians(taken)
+    fell = [name for name in ways if len(taken[name]) < chosen.rounds]
     small = Measurement(2 * PART)
     start = small.ways()["aiohaul"]()
     title = f"{chosen.size:g} GiB to {len(BUCKETS)}"
@@ -220,6 +223,7 @@ def measure(chosen: argparse.Namespace) -> Result:
     sentences = [
         f"Of aiohaul's {number(ours[CPU])} s of CPU {number(start[CPU])} s are its start and two"  # noqa: ISC004
         f" parts; {number(left)} s/GiB are left without that.",
+        *(f"{name} ended with an error in one of the rounds." for name in fell),
         *(table.losses() or ["Reached: below all of them in CPU, memory and time."]),
     ]
     how = (

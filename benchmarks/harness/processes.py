@@ -26,6 +26,10 @@ _PATIENCE = 900
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
+class ChildFailedError(Exception):
+    """A child ended with an error; the message is what it said."""
+
+
 def cost(
     commands: Commands,
     variables: Mapping[str, str] | None = None,
@@ -72,7 +76,7 @@ def _ended(process: subprocess.Popen[bytes], errors: IO[str]) -> resource.struct
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         errors.seek(0)
-        raise SystemExit(f"{errors.read()[-2000:]}\n{process.args!r}: {process.returncode}")
+        raise ChildFailedError(f"{errors.read()[-2000:]}\n{process.args!r}: {process.returncode}")
     return used
 
 

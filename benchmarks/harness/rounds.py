@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from math import log10
 
-from benchmarks.harness.processes import Figures
+from benchmarks.harness.processes import ChildFailedError, Figures
 
 #: Measures one way once.
 Measure = Callable[[], Figures]
@@ -23,6 +23,8 @@ def in_turns(
 ) -> dict[str, list[Figures]]:
     """What each way cost in each round: what disturbs the machine disturbs all of them.
 
+    A peer that fails is left out from then on; if aiohaul fails, which is the first, all fails.
+
     Args:
         ways: by name.
         rounds: how many count.
@@ -30,11 +32,20 @@ def in_turns(
         warm_up: one round more, that does not count, before them.
     """
     taken: dict[str, list[Figures]] = {name: [] for name in ways}
+    first = next(iter(ways))
+    failed: set[str] = set()
     for turn in range(0 if warm_up else 1, rounds + 1):
         for name, measure in ways.items():
-            if turn > (fewer or {}).get(name, rounds):
+            if name in failed or turn > (fewer or {}).get(name, rounds):
                 continue
-            figures = measure()
+            try:
+                figures = measure()
+            except ChildFailedError as error:
+                if name == first:
+                    raise
+                print(f"  {turn} {name} failed: {error}", file=sys.stderr, flush=True)
+                failed.add(name)
+                continue
             if turn:
                 taken[name].append(figures)
                 shown = ", ".join(f"{value:.4g} {column}" for column, value in figures.items())

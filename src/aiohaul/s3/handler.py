@@ -55,10 +55,11 @@ class S3Handler(Watches):
             AccessDeniedError: the credentials may not list it.
             ServiceError: another failure.
         """
-        listing = verbs.list_objects(await self._s3(), bucket, prefix, recursive=recursive)
-        async with aclosing(listing):
-            async for each in listing:
-                yield each
+        pages = verbs.list_pages(await self._s3(), bucket, prefix, recursive=recursive)
+        async with aclosing(pages):
+            async for page in pages:
+                for each in page.objects:
+                    yield each
 
     async def find(
         self,

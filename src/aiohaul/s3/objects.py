@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,11 +12,14 @@ from typing import Any, TypeVar
 
 import anyio
 
+from aiohaul.aws.direct.listing import rows_of
 from aiohaul.aws.errors import service_error, translated
 from aiohaul.aws.retry import ATTEMPTS, pause_before
 from aiohaul.aws.service import Service
 from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError, VerificationError
 
+#: What a listing tells of every object.
+_FIELDS = ("Key", "Size", "ETag", "LastModified")
 #: Objects of a listing that are handed over together.
 _SLICE = 200
 #: Keys that one DeleteObjects takes; more is MalformedXML.
@@ -131,16 +134,16 @@ async def list_pages(
     while True:
         page = await s3.call("list_objects_v2", target, **parameters)
         with translated("ListObjectsV2", target):
-            entries = iter(page.get("Contents", ()))
+            rows = rows_of(page.get("Contents", ()), _FIELDS, "StorageClass")
             more = page["IsTruncated"]  # what is no listing says nothing of it
             token = page["NextContinuationToken"] if more else None
             if more and token == parameters.get("ContinuationToken"):
                 raise ValueError("the page that follows is the same one")
-            found = _some(bucket, entries)
+            found = _some(bucket, rows)
         yield Page(found, more)
         while found:
             with translated("ListObjectsV2", target):
-                found = _some(bucket, entries)
+                found = _some(bucket, rows)
             if found:
                 yield Page(found, more)
         if not more:
@@ -148,19 +151,11 @@ async def list_pages(
         parameters["ContinuationToken"] = token
 
 
-def _some(bucket: str, entries: Iterator[Mapping[str, Any]]) -> list[S3Object]:
-    return [_listed(bucket, entry) for entry in islice(entries, _SLICE)]
-
-
-def _listed(bucket: str, entry: Mapping[str, Any]) -> S3Object:
-    return S3Object(
-        bucket=bucket,
-        key=entry["Key"],
-        size=entry["Size"],
-        etag=unquoted(entry["ETag"]),
-        last_modified=entry["LastModified"],
-        storage_class=entry.get("StorageClass", "STANDARD"),
-    )
+def _some(bucket: str, rows: Iterator[tuple[Any, ...]]) -> list[S3Object]:
+    return [
+        S3Object(bucket, key, size, etag.strip('"'), modified, storage_class or "STANDARD")
+        for key, size, etag, modified, storage_class in islice(rows, _SLICE)
+    ]
 
 
 async def head_object(s3: Service, bucket: str, key: str) -> S3Object:

@@ -8,9 +8,10 @@ very order and nothing else: whatever is not as plain is left to the parser of X
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -78,6 +79,26 @@ class Entries:
         for names, columns in self._blocks:
             for row in zip(*columns, strict=True):
                 yield dict(zip(names, row, strict=True))
+
+    def rows(self, names: Sequence[str], last: str) -> Iterator[tuple[Any, ...]]:
+        """The values of these fields, entry by entry, and of a last one that need not be there.
+
+        Raises:
+            KeyError: an entry has not all of them.
+        """
+        for there, columns in self._blocks:
+            by_name = dict(zip(there, columns, strict=True))
+            needed = [by_name[name] for name in names]
+            yield from zip(*needed, by_name.get(last, repeat(None)), strict=False)
+
+
+def rows_of(
+    entries: Entries | Iterable[Mapping[str, Any]], names: Sequence[str], last: str
+) -> Iterator[tuple[Any, ...]]:
+    """The same of a page, however it was read."""
+    if isinstance(entries, Entries):
+        return entries.rows(names, last)
+    return ((*(entry[name] for name in names), entry.get(last)) for entry in entries)
 
 
 def read_page(
