@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from benchmarks.harness import servers
-from benchmarks.harness.processes import CPU, PEAK, SECONDS, cost, python
+from benchmarks.harness.processes import CPU, PEAK, SECONDS, ChildFailedError, cost, python
 from benchmarks.harness.results import Result, Table, aim, restored
 from benchmarks.harness.rounds import exponents, in_turns, line, medians
 from benchmarks.harness.surroundings import KEYS, REGION, machine
@@ -69,7 +69,7 @@ def test_a_line_and_the_powers_of_growth() -> None:
 
 def test_a_process_is_measured_and_one_that_fails_is_told_with_what_it_said() -> None:
     assert set(cost([python("this")])) == {SECONDS, CPU, PEAK}
-    with pytest.raises(SystemExit, match="No module named nowhere"):
+    with pytest.raises(ChildFailedError, match="No module named nowhere"):
         cost([python("nowhere")])
 
 
