@@ -53,6 +53,8 @@ class _Layout:
     pattern: re.Pattern[str]
     names: tuple[str, ...]
     columns: tuple[_Column, ...]
+    #: Those whose value is a list, here always of one.
+    lists: tuple[str, ...]
 
     def read(self, rows: list[tuple[str, ...]]) -> list[Sequence[Any]]:
         """The values of each field: converting these is three times as fast as one by one."""
@@ -68,26 +70,29 @@ class Entries:
     """
 
     def __init__(self) -> None:
-        self._blocks: list[tuple[tuple[str, ...], list[Sequence[Any]]]] = []
+        self._blocks: list[tuple[_Layout, list[Sequence[Any]]]] = []
 
     def add(self, layout: _Layout, rows: list[tuple[str, ...]]) -> None:
         """Add these rows of texts."""
         if rows:
-            self._blocks.append((layout.names, layout.read(rows)))
+            self._blocks.append((layout, layout.read(rows)))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for names, columns in self._blocks:
+        for layout, columns in self._blocks:
             for row in zip(*columns, strict=True):
-                yield dict(zip(names, row, strict=True))
+                entry = dict(zip(layout.names, row, strict=True))
+                yield entry | {name: [entry[name]] for name in layout.lists}
 
     def rows(self, names: Sequence[str], last: str) -> Iterator[tuple[Any, ...]]:
         """The values of these fields, entry by entry, and of a last one that need not be there.
 
+        None of them is one whose value is a list.
+
         Raises:
             KeyError: an entry has not all of them.
         """
-        for there, columns in self._blocks:
-            by_name = dict(zip(there, columns, strict=True))
+        for layout, columns in self._blocks:
+            by_name = dict(zip(layout.names, columns, strict=True))
             needed = [by_name[name] for name in names]
             yield from zip(*needed, by_name.get(last, repeat(None)), strict=False)
 
@@ -203,27 +208,28 @@ def _layout(text: str, start: int, structure: Structure, *, encoded: bool) -> _L
         raise _NotPlainError
     parts: list[str] = [_OPEN]
     columns: dict[str, _Column] = {}
+    lists: list[str] = []
     while position < end and (field := _FIELD.match(text, position, end)) is not None:
         space, tag = field[1], field[2]
         child = structure.children[tag]
         if child is None or child.name in columns:
             raise _NotPlainError
         columns[child.name] = _column(child, encoded=encoded)
+        if child.many:
+            lists.append(child.name)
         parts.append(f"{re.escape(space)}<{tag}>([^<]*)</{tag}>")
         position = field.end()
     rest = text[position:end]
     if rest.strip() or not columns:
         raise _NotPlainError
     pattern = re.compile("".join([*parts, re.escape(rest), _CLOSE, r"\s*"]))
-    return _Layout(pattern, tuple(columns), tuple(columns.values()))
+    return _Layout(pattern, tuple(columns), tuple(columns.values()), tuple(lists))
 
 
 def _column(child: Child, *, encoded: bool) -> _Column:
     convert = child.convert
     if convert is None:
         raise _NotPlainError
-    if child.many:
-        return lambda texts: [[convert(text)] for text in _unescaped(texts)]
     if child.name == "Key" and encoded:
         return _decoded_keys
     if convert is str:
