@@ -65,6 +65,15 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.run", *session.posargs)
 
 
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Write the API reference into build/docs, from the docstrings; a warning is an error."""
+    session.install("pdoc>=15", "-e", ".[cli]")
+    session.run(
+        "python", "-W", "error", "-m", "pdoc", "-d", "google", "-o", "build/docs", "aiohaul"
+    )
+
+
 @nox.session
 def audit(session: nox.Session) -> None:
     """Look for known vulnerabilities in what the package needs, and in its extras."""

@@ -16,6 +16,7 @@ import aiohaul
 from aiohaul.s3.copying.actions import act_on_files
 from aiohaul.s3.copying.plan import Action
 from aiohaul.s3.local import PartialFile, list_files, move_file
+from aiohaul.s3.private import usual_mode
 from gateway import Gateway
 from store import Store
 from test_transfer import local, run, source, to, transfer
@@ -246,3 +247,24 @@ async def test_path_that_is_too_long_is_a_failure(rclone_s3: Store, tmp_path: Pa
     await rclone_s3.put(inbox, "src/a", b"x")
     with pytest.raises(aiohaul.TransferError, match="too long"):
         await run(transfer(source(rclone_s3, inbox), local(tmp_path / ("d" * 300))))
+
+
+@pytest.mark.parametrize("nameless", [True, False], ids=["file without a name", "umask"])
+def test_mode_of_a_new_file_is_found_without_making_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
+) -> None:
+    """A process that is killed just then leaves nothing behind."""
+    opened = os.open
+
+    def watched(path: Path, flags: int, mode: int = 0o777) -> int:
+        if not nameless:
+            raise OSError(errno.EOPNOTSUPP, "no such files here")
+        descriptor = opened(path, flags, mode)
+        assert list(tmp_path.iterdir()) == []
+        return descriptor
+
+    (tmp_path / "usual").touch()
+    usual = stat.S_IMODE((tmp_path / "usual").stat().st_mode)
+    (tmp_path / "usual").unlink()
+    monkeypatch.setattr(os, "open", watched)
+    assert usual_mode(tmp_path / "new") == usual

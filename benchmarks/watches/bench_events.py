@@ -33,7 +33,8 @@ from benchmarks.harness.drawing import bars
 from benchmarks.harness.processes import Figures, told
 from benchmarks.harness.results import Result, Table, parser, show
 from benchmarks.harness.surroundings import KEY, KEYS, REGION, SECRET, resident
-from benchmarks.watches.bench_watches import ask, percentile
+from benchmarks.watches.bench_watches import percentile
+from benchmarks.watches.course import ask
 
 import aiohaul
 

@@ -4,7 +4,8 @@
     python -m benchmarks.watches.bench_watches [--watches N] [--threads N …]
 
 10,000 watches of aiohaul on one loop look into 1,000 prefixes, ten with different regexes into
-each; beside them ``list_objects_v2`` of boto3 in threads, one for each watch, with one client.
+each; beside them ``list_objects_v2`` of boto3 in threads, one for each watch, with one client, and
+the handlers of the addon that aiohaul replaces, each in a thread.
 All look every 5 seconds, at a server in another process where one object a second appears in each
 prefix that is watched. Whoever looks every 5 seconds sees an object 2.5 seconds (median) and 4.95
 seconds (99th percentile) after it appeared, if looking itself took no time.
@@ -21,12 +22,12 @@ import asyncio
 import json
 import random
 import statistics
+import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.harness import servers
@@ -34,101 +35,15 @@ from benchmarks.harness.drawing import COLORS, canvas, save
 from benchmarks.harness.loops import Monitor
 from benchmarks.harness.processes import Figures, told
 from benchmarks.harness.results import Result, Table, number, parser, show
-from benchmarks.harness.surroundings import KEYS, REGION, resident
+from benchmarks.harness.surroundings import KEYS, REGION, ROOT
+from benchmarks.otf.reference import environment, reference_python
+from benchmarks.watches.course import INTERVAL, SECONDS, SHARING, Course, Measured, place
 
 import aiohaul
 
 _MODULE = "benchmarks.watches.bench_watches"
-#: Seconds between two looks, and seconds that are measured.
-INTERVAL = 5.0
-SECONDS = 8.0
-#: Watches of one prefix; each sees the names that end in its own digit.
-SHARING = 10
-#: Objects that appear in each prefix, each second.
-RATE = 1.0
+ADDON = "otf-addons-aws"
 Seen = Callable[[str], None]
-
-
-@dataclass
-class Measured:
-    """What one way has shown.
-
-    Attributes:
-        watches: how many watched.
-        resident: bytes that were resident in the end.
-        added: bytes of these that the watches added.
-        cpu: share of one core.
-        requests: listings a second.
-        ready: seconds until every watch had looked for the first time.
-        appeared: objects that appeared.
-        delays: seconds from an object's appearance to its being seen.
-        stop: the longest stop of the loop in seconds; 0 where there is none.
-    """
-
-    watches: int
-    resident: int
-    added: int
-    cpu: float
-    requests: float
-    ready: float
-    appeared: int
-    delays: list[float]
-    stop: float = 0.0
-
-
-def place(number: int) -> tuple[str, str]:
-    """Directory and regex of a watch."""
-    return f"p{number // SHARING:04}", rf"\d*{number % SHARING}$"
-
-
-def ask(url: str, what: str) -> dict[str, int]:
-    """Ask the server for something other than a listing."""
-    with urllib.request.urlopen(f"{url}/-/{what}", timeout=30) as answer:  # noqa: S310  # its own
-        counts: dict[str, int] = json.load(answer)
-    return counts
-
-
-class Course:
-    """The course of one measurement: the same for every way."""
-
-    def __init__(self, url: str, watches: int) -> None:
-        self._url = url
-        self._watches = watches
-        self._delays: list[float] = []
-        self._before = resident()
-        self._begun = time.perf_counter()
-
-    def seen(self, name: str) -> None:
-        """A watch has seen an object for the first time."""
-        self._delays.append((time.monotonic_ns() - int(name)) / 1e9)
-
-    def steps(self) -> Iterator[float]:
-        """Seconds to wait, again and again; at the end, ``measured`` has it all."""
-        ready = time.perf_counter() - self._begun
-        yield INTERVAL  # from now on the looks are spread over the interval
-        prefixes = -(-self._watches // SHARING)
-        listed = ask(self._url, "counts")["listed"]
-        rate = prefixes * RATE
-        ask(self._url, f"put?prefixes={prefixes}&rate={rate}&seconds={SECONDS}")
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield SECONDS
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        counts = ask(self._url, "counts")
-        for _ in range(20):  # what appeared last is seen last
-            if len(self._delays) >= counts["appeared"]:
-                break
-            yield INTERVAL / 10
-            counts["appeared"] = ask(self._url, "counts")["appeared"]
-        self.measured = Measured(
-            self._watches,
-            resident(),
-            resident() - self._before,
-            cpu / wall,
-            (counts["listed"] - listed) / wall,
-            ready,
-            counts["appeared"],
-            self._delays,
-        )
 
 
 async def by_aiohaul(url: str, watches: int) -> Measured:
@@ -258,7 +173,18 @@ def row(each: Measured) -> Figures:
 def measured(way: str, watches: int) -> Measured:
     """What a process of its own measures, against a server of its own."""
     with servers.module("benchmarks.watches.server") as server:
-        return Measured(**told(_MODULE, "--way", way, server.url, str(watches)))
+        if way != ADDON:
+            return Measured(**told(_MODULE, "--way", way, server.url, str(watches)))
+        command = [str(reference_python()), "-m", "benchmarks.watches.handlers"]
+        done = subprocess.run(
+            [*command, server.url, str(watches)],
+            env=environment(server.url),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=300,
+        )
+        return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def draw(results: dict[str, Measured], path: Path) -> None:
@@ -297,10 +223,12 @@ def main() -> None:
     arguments = parser(__doc__, rounds=1)
     arguments.add_argument("--watches", type=int, default=10_000, help="of aiohaul")
     arguments.add_argument("--threads", type=int, nargs="+", default=[200, 1000], help="of boto3")
+    arguments.add_argument("--handlers", type=int, default=200, help="of the addon")
     chosen = arguments.parse_args()
     if chosen.quick:
-        chosen.watches, chosen.threads = 500, [50]
+        chosen.watches, chosen.threads, chosen.handlers = 500, [50], 20
     ways = [("aiohaul", chosen.watches), *(("boto3", count) for count in chosen.threads)]
+    ways.append((ADDON, chosen.handlers))
     results = {f"{way}, {count:,}": measured(way, count) for way, count in ways}
     rows = {name: row(each) for name, each in results.items()}
     judged = ("MB a thousand", "% of a core a thousand")
@@ -309,7 +237,8 @@ def main() -> None:
     how = (
         f"{SHARING} watches look into each prefix, every {INTERVAL:g} s, and an object a second"
         f" appears in each; {SECONDS:g} s of that are measured once, in a process of its own. With"
-        " boto3 it is a thread for each watch. What is not seen is objects that no watch reported."
+        " boto3 it is a thread for each watch, with the addon a thread and a handler."
+        " What is not seen is objects that no watch reported."
     )
     found = Result("Watches", how, [table], table.losses(), plot="watches.svg")
     show(found, chosen, lambda _, path: draw(results, path))

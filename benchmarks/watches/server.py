@@ -24,6 +24,10 @@ FEW = 20
 MANY = 200_000
 _PAGE = 1000
 LARGE = "large/"
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\nlast-modified: Sat, 31 Jan 2026 10:20:30 GMT\r\n"
+    b'etag: "0123456789abcdef0123456789abcdef"\r\ncontent-length: 1024\r\n\r\n'
+)
 #: Bytes of each object.
 SIZE = 1024
 
@@ -40,6 +44,7 @@ class Objects:
     def listing(self, prefix: str, token: str) -> bytes:
         """A page of a listing."""
         self.listed += 1
+        prefix = prefix if prefix.endswith("/") else f"{prefix}/"  # as the addon asks
         if prefix == LARGE:
             return self._large_pages()[int(token or 0)]
         entries = self._entries[prefix]
@@ -85,8 +90,11 @@ class Server(asyncio.Protocol):
         """Answer every request that is complete; none has a body."""
         self._data += data
         while (end := self._data.find(b"\r\n\r\n")) >= 0:
-            target = self._data[:end].split(b" ", 2)[1].decode()
+            method, target, _ = self._data[:end].decode().split(" ", 2)
             self._data = self._data[end + 4 :]
+            if method == "HEAD":  # the addon looks at each object
+                self._transport.write(_HEAD)
+                continue
             body = self._answer(target)
             head = (
                 f"HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: {len(body)}"

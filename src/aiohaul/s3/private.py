@@ -20,14 +20,25 @@ def partial_beside(path: Path) -> Path:
 
 
 def usual_mode(beside: Path) -> int:
-    """What a new file there gets from the umask, or from the directory's default ACL."""
-    probe = partial_beside(beside)
-    descriptor = os.open(probe, NEW, 0o666)
+    """What a new file there gets from the umask, or from the directory's default ACL.
+
+    It is asked of a file without a name, which no killed process leaves behind; where the file
+    system has none of these, the umask decides.
+    """
     try:
-        probe.unlink()
+        descriptor = os.open(beside.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    except OSError:
+        return 0o666 & ~_umask()
+    try:
         return stat.S_IMODE(os.fstat(descriptor).st_mode)
     finally:
         os.close(descriptor)
+
+
+def _umask() -> int:
+    """The umask, without changing it for the other threads."""
+    found = re.search(r"(?m)^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text())
+    return int(found[1], 8) if found else 0o077
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ Statement = tuple[str, tuple[Any, ...]]
 
 def connected(path: Path, schema: str = _SCHEMA) -> sqlite3.Connection:
     """A connection to the database at a path, made if it is not there, with these tables."""
-    # SQLite would make it as the umask has it: names of objects are nobody else's business.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # SQLite would make it as the umask has it: names of objects are nobody else's business. One
+    # that is there is left alone: closing it would drop the locks of this process's others.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     # Used by one thread at a time, though not always by the same.
     connection = sqlite3.connect(
         path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
