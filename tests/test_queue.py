@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import aiohaul
 from aiohaul import Session, Watching
-from aiohaul.s3.watching.queues import queue_settings
+from aiohaul.s3.watching.queues import Queue, queue_settings
 from aiohaul.settings import Settings
 from fake_listings import FakeS3
 from fake_sqs import TEST_EVENT, FakeSqs, direct, through_eventbridge, through_sns
@@ -347,3 +347,17 @@ async def test_nothing_is_missed_and_nothing_told_twice(
             await sqs.expire()
     assert not step.done()
     await drop(step)
+
+
+async def test_session_that_has_ended_is_an_error_of_its_own_and_no_group() -> None:
+    class Ended:
+        async def call(self, *_: Any, **__: Any) -> None:
+            raise aiohaul.SessionError("this Session has ended: make a new one")
+
+    queue = Queue(cast("Any", Ended()), "http://127.0.0.1/0/events")
+    queue._done += ["receipt"] * 11
+    with pytest.raises(aiohaul.SessionError):
+        await queue.tidy()
+    queue._receives = 2
+    with pytest.raises(aiohaul.SessionError):
+        await queue._receive_many(2)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import math
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -14,7 +17,8 @@ from hypothesis import strategies as st
 
 import aiohaul
 from aiohaul import S3Object, Session, Watching
-from aiohaul.s3.watching import changes
+from aiohaul.s3.objects import Page
+from aiohaul.s3.watching import changes, polling
 from aiohaul.s3.watching.changes import Seen, packed, restored
 from fake_listings import FakeS3
 
@@ -342,3 +346,63 @@ def test_objects_of_one_second_are_told_apart() -> None:
     one, other = (S3Object("b", key, 1, "e", START) for key in ("1", "2"))
     assert listing(one, seen=seen) == [("1", "appeared")]
     assert listing(one, other, seen=seen) == [("2", "appeared")]
+
+
+class Counting(polling.Viewer):
+    """Counts what is new to it."""
+
+    def __init__(self, seeing: Callable[[], None] = lambda: None) -> None:
+        super().__init__("b", "d", re.compile(""), 0.05)
+        self.versions = changes.Seen()
+        self.new = 0
+        self.looks = 0
+        self._seeing = seeing
+
+    def begin(self) -> None:
+        self.versions.begin()
+
+    def see(self, objects: Sequence[aiohaul.S3Object]) -> None:
+        self._seeing()
+        self.new += sum(self.versions.note(each) is not None for each in objects)
+
+    def end(self) -> None:
+        self.looks += 1
+        self.versions.end(-math.inf)
+
+    def fail(self, error: aiohaul.HaulError) -> None:
+        raise AssertionError(error)
+
+
+async def test_who_leaves_during_a_look_and_comes_back_is_told_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = datetime.now(UTC)
+    objects = [aiohaul.S3Object("b", f"d/{n:04}", 1, "e", now) for n in range(600)]
+
+    async def pages(*_: Any, **__: Any) -> AsyncIterator[Page]:
+        yield Page(objects, more=False)
+
+    def leave() -> None:
+        if all(each.looks for each in viewers) and not left:
+            left.append(asyncio.create_task(come_back()))
+
+    async def come_back() -> None:
+        following[-1].cancel()
+        await asyncio.wait([following[-1]])
+        for _ in range(25):  # turns of the loop, in which the look goes on
+            await asyncio.sleep(0)
+        following.append(asyncio.create_task(shared.follow(s3, viewers[-1])))
+
+    monkeypatch.setattr(polling, "list_pages", pages)
+    monkeypatch.setattr(polling, "_ONE_GO", -1)  # the loop gets a turn after each viewer
+    left: list[asyncio.Task[None]] = []
+    shared, s3 = polling.Polling(), cast("Any", object())
+    viewers = [Counting(leave), *(Counting() for _ in range(21))]
+    following = [asyncio.create_task(shared.follow(s3, each)) for each in viewers]
+    async with asyncio.timeout(20):
+        while not left or viewers[-1].looks < 4:  # noqa: ASYNC110  # the viewers are plain
+            await asyncio.sleep(0.01)
+    for each in following:
+        each.cancel()
+    await asyncio.wait(following)
+    assert viewers[-1].new == len(objects)

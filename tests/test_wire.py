@@ -16,6 +16,7 @@ import aiobotocore.endpoint
 import aiobotocore.httpsession
 import aiohttp
 import botocore.auth
+import botocore.exceptions
 import botocore.handlers
 import botocore.httpchecksum
 import botocore.parsers
@@ -429,7 +430,7 @@ async def test_closed_session_sends_nothing() -> None:
     async with Keeping() as server:
         async with aiohttp.ClientSession() as session:
             pass
-        with pytest.raises(RuntimeError, match="closed"):
+        with pytest.raises(botocore.exceptions.EndpointConnectionError):
             await exchange(session, "GET", f"{server.url}/k", {}, b"")
     assert not server.requests
 
@@ -562,3 +563,27 @@ PINNED = {
 def test_upstream_is_as_it_was(what: str) -> None:
     source = inspect.getsource(UPSTREAM[what])
     assert hashlib.sha256(source.encode()).hexdigest()[:16] == PINNED[what]
+
+
+async def test_answer_that_nobody_asked_for_is_not_the_next_requests() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await answered.wait()
+        writer.write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    answered = asyncio.Event()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/k"
+    async with aiohttp.ClientSession() as session:
+        assert (await exchange(session, "GET", url, {}, b"")).status == 200
+        (idle,) = (each for each, _ in next(iter(session.connector._conns.values())))  # type: ignore[union-attr]
+        answered.set()
+        async with asyncio.timeout(5):
+            while not idle.should_close:  # noqa: ASYNC110  # aiohttp's
+                await asyncio.sleep(0.01)
+        with pytest.raises(botocore.exceptions.ConnectionClosedError):
+            await exchange(session, "GET", url, {}, b"")
+    server.close()

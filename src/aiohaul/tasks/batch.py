@@ -189,9 +189,11 @@ class _Run:
             if state is not None:
                 await state.begin(order)
             report = await self._judged(task)
-            self._settle(report)
-            if report.ok and state is not None:
-                await state.note(order)
+            try:
+                self._settle(report)
+            finally:  # what is told of it may fail, and it has succeeded all the same
+                if report.ok and state is not None:
+                    await state.note(order)
             lets_on = report.ok or task.continue_on_fail
             self._follow(self._schedule.ended(task.order_id, lets_on=lets_on))
         except Exception as error:  # noqa: BLE001  # raised by run, outside of a group

@@ -119,6 +119,8 @@ async def _on_connection(
 async def _exchanged(
     session: aiohttp.ClientSession, protocol: Any, method: str, request: bytes
 ) -> Reply:
+    if protocol.should_close:  # it was sent what nobody asked for, since its last answer
+        raise aiohttp.ServerDisconnectedError
     protocol.set_response_params(
         skip_payload=method == "HEAD",
         read_until_eof=True,
@@ -140,7 +142,7 @@ async def _exchanged(
 
 def _connector(session: aiohttp.ClientSession) -> Any:
     if session.closed:
-        raise RuntimeError("Session is closed")
+        raise aiohttp.ClientConnectionError("the session is closed")
     return session.connector
 
 

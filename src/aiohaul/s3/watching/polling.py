@@ -38,6 +38,7 @@ class Viewer(Place):
         prefix: the longest one under which everything of interest is listed.
         due: when the next look shall start at the latest, by the loop's clock.
         listing: where it is seen at present.
+        shown: False for one that has left during a look, and missed some of it.
 
     Raises:
         PlanError: the directory begins or ends with "/".
@@ -55,6 +56,7 @@ class Viewer(Place):
         self.interval = interval
         self.due = anyio.current_time()
         self.listing: _Listing | None = None
+        self.shown = False
         self._hurried = False
         self._looks = 0
         self._failures = 0
@@ -69,6 +71,7 @@ class Viewer(Place):
     def start(self) -> None:
         """A look starts."""
         self._hurried = False
+        self.shown = True
         self.begin()
 
     def begin(self) -> None:
@@ -213,6 +216,7 @@ class _Listing:
             await self.rota.wait(viewer, self._work, lambda: self._is_for(viewer))
         finally:
             viewer.listing = None
+            viewer.shown = False
             if not self.rota:
                 self._directory.forget(self)
 
@@ -274,7 +278,7 @@ class _Listing:
             viewer.fail(error)
 
     def _still(self, viewers: Sequence[Viewer]) -> list[Viewer]:
-        return [each for each in viewers if each in self.rota and not each.settled]
+        return [each for each in viewers if each in self.rota and each.shown and not each.settled]
 
     async def _show(self, objects: Sequence[S3Object], viewers: Sequence[Viewer]) -> list[Viewer]:
         """Show a page to all, and give the loop its turns meanwhile."""
@@ -282,7 +286,7 @@ class _Listing:
         for start in range(0, len(objects), _SLICE):
             part = objects[start : start + _SLICE]
             for viewer in viewers:
-                if viewer.settled or viewer not in self.rota:
+                if viewer.settled or not viewer.shown or viewer not in self.rota:
                     continue
                 viewer.see(part)
                 if perf_counter() - since > _ONE_GO:

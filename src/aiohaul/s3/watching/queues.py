@@ -7,6 +7,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ import anyio
 from aiohaul.aws.errors import translated
 from aiohaul.aws.retry import pause_before
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import Place, Rota
+from aiohaul.concurrency import Place, Rota, work
 from aiohaul.errors import HaulError, ServiceError, SettingsError
 from aiohaul.s3.objects import batches
 from aiohaul.s3.watching.events import Notice, is_later, notices
@@ -192,9 +193,8 @@ class Queue:
         done, self._done[:] = list(self._done), []
         if not done:
             return
-        async with anyio.create_task_group() as tasks:
-            for batch in batches(done, _BATCH):
-                tasks.start_soon(self._delete, batch)
+        some = [partial(self._delete, batch) for batch in batches(done, _BATCH)]
+        await work(some, len(some))
 
     async def _delete(self, receipts: Sequence[str]) -> None:
         answered = False
@@ -221,8 +221,8 @@ class Queue:
 
     async def _work(self) -> None:
         """Receive once, with many requests while there are many messages."""
-        await self.tidy()
         try:
+            await self.tidy()
             if self._receives == 1:
                 messages = await self._receive(_LONG_POLL)
             else:
@@ -263,9 +263,7 @@ class Queue:
             except ServiceError as error:
                 failures.append(error)
 
-        async with anyio.create_task_group() as tasks:
-            for _ in range(requests):
-                tasks.start_soon(receive)
+        await work([receive] * requests, requests)
         if failures and not messages:
             raise failures[0]
         return messages

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -119,11 +119,13 @@ class Watch(Viewer):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None:
-            self._listener.done()
-            if self._queue is not None:
-                await self._queue.tidy()
-        await self.aclose()
+        try:
+            if error is None:
+                self._listener.done()
+                if self._queue is not None:
+                    await self._queue.tidy()
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """End the iteration, also that of somebody who waits in it. Nothing is sent."""
@@ -232,10 +234,8 @@ class Watch(Viewer):
         """Look at the objects that the queue named (HeadObject)."""
         hints = list(islice(self._listener.hints, _HINTS))
         s3 = await self._s3()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(queue.tidy)
-            looks = (partial(self._follow_hint, s3, key) for key in hints)
-            await work(looks, min(_HEADS, len(hints)))
+        looks = (partial(self._follow_hint, s3, key) for key in hints)
+        await work(chain([queue.tidy], looks), min(_HEADS, len(hints)) + 1)
         self._listener.release_but(self._pending.keys() | self._unclear)
 
     async def _follow_hint(self, s3: Service, key: str) -> None:
