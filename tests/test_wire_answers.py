@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiohaul.aws.direct import answers, listing
-from aiohaul.aws.direct.exchange import Reply
+from aiohaul.aws.direct.connection import Reply
 from aiohaul.aws.direct.failures import Failed
 from captured import Catcher
 

@@ -282,11 +282,9 @@ def held_connections(session: Session) -> list[str]:
         if service._pace.in_flight:
             held.append(f"{service._pace.in_flight} slots of {service.endpoint}")
         transport = service._client._endpoint.http_session
-        held += [
-            f"{len(http.connector._acquired)} connections to {service.endpoint}"
-            for http in transport._sessions.values()
-            if http.connector is not None and http.connector._acquired
-        ]
+        acquired = sum(len(http.connector._acquired) for http in transport._sessions.values())
+        if acquired > transport.kept:
+            held.append(f"{acquired - transport.kept} connections to {service.endpoint}")
     return held
 
 

@@ -20,6 +20,7 @@ from aiohaul.aws.direct.answers import timestamp
 from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
 from aiohaul.aws.plain import check_tls
+from aiohaul.aws.secrecy import quiet
 from aiohaul.aws.service import Service
 from aiohaul.aws.sockets import keepalive_socket
 from aiohaul.aws.transport import PlainTransport, Transport
@@ -154,7 +155,7 @@ class Clients:
     async def _create(
         self, name: str, settings: Settings, environment: _Environment, config: AioConfig
     ) -> Any:
-        with translated("creating a client", name):
+        with translated("creating a client", name), quiet():
             session = await self._session(settings, environment)
             creator = session.create_client(
                 name,
@@ -203,8 +204,9 @@ class Clients:
         return AioConfig(
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
-            # There is no timeout for a wait for the pool: the slots must be the tighter bound.
-            max_pool_connections=self._bound(once=once) + 1,
+            # There is no timeout for a wait for the pool: the slots must be the tighter bound,
+            # beside the connections that are kept for requests of the direct way.
+            max_pool_connections=2 * self._bound(once=once) + 1,
             # Service decides what is sent again.
             retries={"mode": "standard", "total_max_attempts": 1},
             connector_args={"socket_factory": keepalive_socket},

@@ -19,6 +19,7 @@ from botocore.exceptions import NoCredentialsError
 
 from aiohaul.aws.errors import translated
 from aiohaul.aws.retry import ATTEMPTS
+from aiohaul.aws.secrecy import quiet
 from aiohaul.errors import SettingsError
 from aiohaul.settings import Settings
 
@@ -76,7 +77,7 @@ async def use_credentials(
             config=config.merge(retries),
             verify=ca_bundle,
         )
-        with translated("AssumeRole", settings.role_arn):
+        with translated("AssumeRole", settings.role_arn), quiet():
             _provide(session, await _assumed(session, settings, creator))
 
 

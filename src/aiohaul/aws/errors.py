@@ -13,7 +13,6 @@ import aiohttp
 from botocore import exceptions as botocore
 from botocore.parsers import ResponseParserError
 
-from aiohaul.aws.secrecy import quiet
 from aiohaul.errors import (
     AccessDeniedError,
     BucketNotFoundError,
@@ -236,15 +235,14 @@ class translated:  # noqa: N801  # a context manager, named as such are
         SettingsError: credentials, region or profile are missing.
     """
 
-    __slots__ = ("_operation", "_quiet", "_target")
+    __slots__ = ("_operation", "_target")
 
     def __init__(self, operation: str, target: str) -> None:
         self._operation = operation
         self._target = target
-        self._quiet = quiet()
 
     def __enter__(self) -> None:
-        self._quiet.__enter__()
+        pass
 
     def __exit__(
         self,
@@ -252,7 +250,6 @@ class translated:  # noqa: N801  # a context manager, named as such are
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._quiet.__exit__(kind, error, traceback)
         if error is None:
             return
         made = _translation(error, self._operation, self._target)

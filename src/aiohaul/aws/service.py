@@ -17,6 +17,7 @@ from aiohaul.aws.direct.wire import Wire
 from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
 from aiohaul.aws.retry import ATTEMPTS, pause_before
+from aiohaul.aws.secrecy import quiet
 from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
 from aiohaul.telemetry.requests import failed_attempt, request
 
@@ -202,6 +203,7 @@ class Service:
                 request(self._name, "Invoke", target, {}, attempt) as told,
                 translated("Invoke", target),
                 noting(note),
+                quiet(),
             ):
                 parameters[_READ_TIMEOUT_PARAMETER] = read_timeout
                 # aiohttp writes bytes in one go, and warns of many; a file it writes piece by piece

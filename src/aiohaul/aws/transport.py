@@ -10,6 +10,7 @@ from typing import Any
 from aiobotocore.httpsession import AIOHTTPSession
 
 from aiohaul.aws.connecting import telling
+from aiohaul.aws.direct.exchange import Connections
 from aiohaul.aws.plain import check_tls
 
 #: Called with every request that a client is about to send, signed and all.
@@ -42,6 +43,12 @@ class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no typ
         super().__init__(*arguments, proxies=proxies, **options)
         #: a proxy is asked for: aiobotocore knows for which requests
         self.proxied = bool(proxies)
+        self._connections: Connections | None = None
+
+    async def __aexit__(self, *raised: object) -> None:
+        if self._connections is not None:
+            self._connections.close()
+        await super().__aexit__(*raised)
 
     async def send(self, request: Any) -> Any:
         """Send a request of botocore's, after whoever watches has seen it."""
@@ -52,9 +59,18 @@ class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no typ
             await watcher(self, request)
         return await super().send(request)
 
-    async def connections(self) -> Any:
-        """The ClientSession of aiohttp underneath, which goes through no proxy."""
-        return await self._ours(None)
+    async def connections(self) -> Connections:
+        """Connections of the ClientSession underneath, which go through no proxy."""
+        if self._connections is None:
+            session = await self._ours(None)
+            if self._connections is None:  # nobody else has made them meanwhile
+                self._connections = Connections(session)
+        return self._connections
+
+    @property
+    def kept(self) -> int:
+        """How many connections are kept for the next request, and used by none."""
+        return 0 if self._connections is None else self._connections.kept
 
     async def _create_connector(self, proxy_url: str | None) -> Any:
         return telling(await super()._create_connector(proxy_url))

@@ -82,6 +82,8 @@ class Operation:
     #: a checksum can be sent, or must be
     checksum: bool
     checksum_required: bool
+    #: the headers in which the caller may give one
+    vouching: frozenset[str]
     #: its body is bytes as they are: botocore then lets TLS vouch for them
     streaming: bool
 
@@ -137,6 +139,11 @@ def compiled(model: Any) -> Operation | None:
         write=write,
         checksum=model.http_checksum.get("requestAlgorithmMember") == "ChecksumAlgorithm",
         checksum_required=bool(model.http_checksum.get("requestChecksumRequired")),
+        vouching=frozenset(
+            member.name
+            for member in members.values()
+            if member.location == "header" and member.name.lower().startswith(_CHECKSUM_HEADER)
+        ),
         streaming=model.has_streaming_input,
     )
 
@@ -245,7 +252,7 @@ def _header(value: str) -> str:
 
 def _algorithm(operation: Operation, headers: dict[str, str], *, checksums: bool) -> str | None:
     """Which checksum of the body to add, as botocore decides it."""
-    if any(name.lower().startswith(_CHECKSUM_HEADER) for name in headers):
+    if not operation.vouching.isdisjoint(headers):
         return None  # the caller has it already
     named = headers.get(_ALGORITHM_HEADER)
     if named is not None:

@@ -1,194 +1,154 @@
-"""One HTTP request and its whole answer, on the connections of a client.
+"""HTTP requests and their whole answers, on connections that are kept for the next ones.
 
-Small requests are written to a connection of the client's pool as they are: what aiohttp's own
-``request`` does beside that (cookies, redirects, an object for each request and each answer) is
-most of what a small request costs. Connections, their timeouts and the parser of answers are
-aiohttp's all the same. It has no public word for this, so that is done with the series of releases
-in which a test holds it; with others, every request goes through ``request``.
+What a small request costs is mostly what an HTTP library does beside it: objects for each request
+and each answer, cookies, redirects, a parser for each. None of that is needed here. What makes a
+connection good is: names looked up once, all addresses tried, TLS, timeouts. Those are made by
+aiohttp, and then taken over. It has no public word for the one or other part of that, so this is
+done with the series of its releases in which a test holds it; with others all requests go through
+the client.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from collections import deque
+from collections.abc import Mapping
 
 import aiohttp
 from botocore import exceptions as botocore
 from yarl import URL
 
-#: Bytes of a body that are written without giving the event loop a turn.
-_ONE_GO = 64 * 1024
-_PIECE = 256 * 1024
-#: A body of this size and more waits for the server's word that it is wanted.
-_ASK_FIRST = 2**20
-#: Bytes of an answer that wait to be read before the connection is told to wait: a socket gives
-#: as many at once, and stopping and starting it for each is dear.
-_READ_AHEAD = 2**18
-#: The series of aiohttp's releases whose connections are used by themselves.
+from aiohaul.aws.direct.connection import Connection, Reply
+from aiohaul.aws.direct.framing import request_head
+
+#: Connections are taken over from this series of aiohttp's releases.
 _KNOWN = "3.14."
-_IS_KNOWN = aiohttp.__version__.startswith(_KNOWN)
-#: The ports that a Host header leaves out.
-_PORTS = {"http": ":80", "https": ":443"}
-#: Answers that only say that another one follows; but for 101, which is one.
-_INTERIM = frozenset({100, *range(102, 200)})
+IS_KNOWN = aiohttp.__version__.startswith(_KNOWN)
+#: Seconds that a connection is kept without a request: S3 keeps it for about 20.
+_KEPT = 15.0
+#: Connections that are kept where the session's connector has no limit.
+_MOST = 256
 
 
-class Reply(NamedTuple):
-    """A whole answer.
+class Connections:
+    """The connections of one HTTP session that requests are sent on from here.
 
-    Attributes:
-        status: the HTTP status.
-        headers: with names in lower case.
-        body: all of it.
+    Args:
+        session: aiohttp's, which makes the connections, and closes them all when it is closed. Its
+            connector must allow as many as are used at once, and half of them more: those that
+            are kept.
     """
 
-    status: int
-    headers: dict[str, str]
-    body: bytes
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        self._loop = asyncio.get_running_loop()
+        #: by origin, the last used one last
+        self._idle: dict[str, deque[Connection]] = {}
+        self._count = 0
+        limit = session.connector.limit if session.connector is not None else 0
+        self._most = limit // 2 or _MOST
+        self._sweep: asyncio.TimerHandle | None = None
+        #: what aiohttp's connector is asked for: it looks at the origin alone
+        self._asked: dict[str, aiohttp.ClientRequest] = {}
 
+    async def exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> Reply:
+        """Send a request, and read the whole answer. Redirects are answers.
 
-async def exchange(
-    session: aiohttp.ClientSession, method: str, url: str, headers: Mapping[str, str], body: bytes
-) -> Reply:
-    """Send a request, and read the whole answer. Redirects are answers.
+        Whatever ends it, the connection is kept for another, or closed.
 
-    Whatever ends it, the connection is back in its pool, or closed.
+        Raises:
+            HTTPClientError: or another of botocore's, just as aiobotocore translates aiohttp's.
+            ValueError: there is something in it that HTTP cannot carry.
+        """
+        sent = {**headers, "Accept-Encoding": "identity"}
+        if method not in ("GET", "HEAD"):
+            sent["Content-Length"] = str(len(body))
+        head = request_head(method, url, sent)
+        origin = url[: url.index("/", url.index("://") + 3) + 1]
+        try:
+            connection = self._kept(origin) or await self._made(origin)
+            reply = await connection.exchange(head, body, bodiless=method == "HEAD")
+        except (aiohttp.ClientError, OSError) as error:
+            raise _as_aiobotocore(error, url) from error
+        if connection.is_open:
+            self._keep(origin, connection)
+        else:
+            connection.close()
+        return reply
 
-    Raises:
-        HTTPClientError: or another of botocore's, just as aiobotocore translates aiohttp's.
-    """
-    sent = {**headers, "Accept-Encoding": "identity"}
-    if method not in ("GET", "HEAD"):
-        sent["Content-Length"] = str(len(body))
-    try:
-        if _IS_KNOWN and len(body) <= _ONE_GO:
-            head = _head(method, url, sent)
-            if head is not None:
-                return await _on_connection(session, method, url, head, body)
-        return await _by_request(session, method, url, sent, body)
-    except (aiohttp.ClientError, OSError, aiohttp.http_exceptions.BadStatusLine) as error:
-        raise _as_aiobotocore(error, url) from error
+    @property
+    def kept(self) -> int:
+        """How many are used by nobody."""
+        return self._count
 
+    def close(self) -> None:
+        """Close those that nobody uses."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for kept in self._idle.values():
+            for connection in kept:
+                connection.close()
+        self._idle.clear()
+        self._count = 0
 
-async def _by_request(
-    session: aiohttp.ClientSession, method: str, url: str, sent: dict[str, str], body: bytes
-) -> Reply:
-    """Send a request as everybody does, a body of many bytes piece by piece."""
-    if len(body) >= _ASK_FIRST:
-        sent["Expect"] = "100-continue"
-    data: Any = _pieces(body) if len(body) > _ONE_GO else body or None
-    async with session.request(
-        method,
-        URL(url, encoded=True),
-        headers=sent,
-        data=data,
-        allow_redirects=False,
-        read_bufsize=_READ_AHEAD,
-    ) as response:
-        content = await response.read()
-        return Reply(response.status, _lower(response.raw_headers), content)
-
-
-async def _on_connection(
-    session: aiohttp.ClientSession, method: str, url: str, head: bytes, body: bytes
-) -> Reply:
-    """Send a small request, all of it at once, and read the answer."""
-    asked = _asking(session, url)
-    try:
-        connection = await _connector(session).connect(asked, traces=[], timeout=session.timeout)
-    except TimeoutError as error:
-        raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {asked.url}") from error
-    try:
-        reply = await _exchanged(session, connection.protocol, method, head + body)
-    except aiohttp.http_exceptions.HttpProcessingError as error:
-        connection.close()
-        raise aiohttp.ClientResponseError(
-            asked.request_info, (), status=error.code, message=error.message, headers=error.headers
-        ) from error
-    except BaseException:
-        connection.close()
-        raise
-    connection.release()  # closes it where the answer says so
-    return reply
-
-
-async def _exchanged(
-    session: aiohttp.ClientSession, protocol: Any, method: str, request: bytes
-) -> Reply:
-    if protocol.should_close:  # it was sent what nobody asked for, since its last answer
-        raise aiohttp.ServerDisconnectedError
-    protocol.set_response_params(
-        skip_payload=method == "HEAD",
-        read_until_eof=True,
-        auto_decompress=False,
-        read_timeout=session.timeout.sock_read,
-        read_bufsize=_READ_AHEAD,
-    )
-    transport = protocol.transport
-    if transport is None or transport.is_closing():
-        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
-    transport.write(request)
-    protocol.start_timeout()
-    message, payload = await protocol.read()
-    while message.code in _INTERIM:
-        message, payload = await protocol.read()
-    content = await payload.read()
-    return Reply(message.code, _lower(message.raw_headers), content)
-
-
-def _connector(session: aiohttp.ClientSession) -> Any:
-    if session.closed:
-        raise aiohttp.ClientConnectionError("the session is closed")
-    return session.connector
-
-
-def _head(method: str, url: str, headers: Mapping[str, str]) -> bytes | None:
-    """A request up to its body; None if it has something that a head cannot carry."""
-    scheme, _, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    # An end of a line would begin another header, and a space end the path.
-    told = url + "".join(headers.values())
-    if not (slash and told.isascii() and told.isprintable()) or " " in url or "@" in host:
+    def _kept(self, origin: str) -> Connection | None:
+        """The connection that was used last, of those that are still good."""
+        kept = self._idle.get(origin)
+        while kept:
+            self._count -= 1
+            connection = kept.pop()
+            if not kept:
+                del self._idle[origin]
+            if connection.is_open:
+                return connection
         return None
-    host = host.lower().removesuffix(_PORTS.get(scheme.lower(), ""))
-    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
-    return (
-        f"{method} /{path} HTTP/1.1\r\nHost: {host}\r\n{''.join(lines)}Accept: */*\r\n\r\n"
-    ).encode("ascii")
 
+    async def _made(self, origin: str) -> Connection:
+        session = self._session
+        if session.closed or session.connector is None:
+            raise aiohttp.ClientConnectionError("the session is closed")
+        if origin not in self._asked:
+            made = aiohttp.ClientRequest("GET", URL(origin, encoded=True), loop=self._loop)
+            self._asked[origin] = made
+        asked = self._asked[origin]
+        try:
+            connection = await session.connector.connect(asked, traces=[], timeout=session.timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError(
+                f"Connection timeout to host {asked.url}"
+            ) from error
+        return Connection(connection, session.timeout.sock_read)
 
-#: What the pools of these sessions are asked for, by origin.
-_asked: WeakKeyDictionary[aiohttp.ClientSession, dict[str, aiohttp.ClientRequest]]
-_asked = WeakKeyDictionary()
+    def _keep(self, origin: str, connection: Connection) -> None:
+        """Keep a connection for another request."""
+        if self._count >= self._most:
+            self._drop(next(iter(self._idle)))
+        self._idle.setdefault(origin, deque()).append(connection)
+        self._count += 1
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(_KEPT, self._close_old)
 
+    def _close_old(self) -> None:
+        """Close what nobody has used for a while, and forget what is closed."""
+        self._sweep = None
+        until = self._loop.time() - _KEPT
+        for origin, kept in list(self._idle.items()):
+            while kept and (not kept[0].is_open or kept[0].idle_since <= until):
+                self._drop(origin)
+        if self._idle:
+            self._sweep = self._loop.call_later(_KEPT / 2, self._close_old)
 
-def _asking(session: aiohttp.ClientSession, url: str) -> aiohttp.ClientRequest:
-    """What a pool is asked for: it looks at the origin alone."""
-    origin = url[: url.index("/", url.index("://") + 3) + 1]
-    made = _asked.setdefault(session, {})
-    if origin not in made:
-        loop = asyncio.get_running_loop()
-        made[origin] = aiohttp.ClientRequest("GET", URL(origin, encoded=True), loop=loop)
-    return made[origin]
-
-
-async def _pieces(body: bytes) -> AsyncIterator[memoryview]:
-    whole = memoryview(body)
-    for start in range(0, len(body), _PIECE):
-        yield whole[start : start + _PIECE]
-
-
-def _lower(headers: tuple[tuple[bytes, bytes], ...]) -> dict[str, str]:
-    return {_name(name): value.decode() for name, value in headers}
-
-
-@lru_cache(maxsize=512)
-def _name(name: bytes) -> str:
-    return name.decode().lower()
+    def _drop(self, origin: str) -> None:
+        """Close the one to this origin that has been idle for longest."""
+        kept = self._idle[origin]
+        self._count -= 1
+        kept.popleft().close()
+        if not kept:
+            del self._idle[origin]
 
 
 def _as_aiobotocore(error: Exception, url: str) -> Exception:
@@ -197,11 +157,7 @@ def _as_aiobotocore(error: Exception, url: str) -> Exception:
     match error:
         case aiohttp.ClientSSLError():
             made = botocore.SSLError(endpoint_url=url, error=error)
-        case (
-            aiohttp.ServerDisconnectedError()
-            | aiohttp.ClientPayloadError()
-            | aiohttp.http_exceptions.BadStatusLine()
-        ):
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
             made = botocore.ConnectionClosedError(error=error, endpoint_url=url)
         case aiohttp.ServerTimeoutError() if str(error).lower().startswith("connect"):
             made = botocore.ConnectTimeoutError(endpoint_url=url, error=error)

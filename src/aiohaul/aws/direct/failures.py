@@ -7,7 +7,8 @@ from typing import Any
 from botocore.awsrequest import HeadersDict
 from botocore.parsers import create_parser
 
-from aiohaul.aws.direct.exchange import Reply
+from aiohaul.aws.direct.connection import Reply
+from aiohaul.aws.secrecy import quiet
 
 _MOVED = frozenset({301, 302, 307})
 _MOVED_CODES = frozenset({"PermanentRedirect", "IllegalLocationConstraintException"})
@@ -57,9 +58,10 @@ def _parsed(model: Any, reply: Reply, status: int) -> dict[str, Any]:
         "context": {"operation_name": model.name},
     }
     parser = create_parser(model.service_model.resolved_protocol)
-    parsed: dict[str, Any] = parser.parse(told, model.output_shape)
-    shape = model.service_model.shape_for_error_code(parsed.get("Error", {}).get("Code"))
-    if shape is not None:
-        parsed |= parser.parse(told, shape)
+    with quiet():
+        parsed: dict[str, Any] = parser.parse(told, model.output_shape)
+        shape = model.service_model.shape_for_error_code(parsed.get("Error", {}).get("Code"))
+        if shape is not None:
+            parsed |= parser.parse(told, shape)
     parsed["ResponseMetadata"]["RetryAttempts"] = 0
     return parsed

@@ -16,13 +16,16 @@ from hashlib import sha256
 from os import urandom
 from typing import Any, TypeVar
 
+from aiobotocore.credentials import AioRefreshableCredentials
 from anyio import to_thread
 
 from aiohaul.aws.direct import answers, building, checksums, routes
-from aiohaul.aws.direct.exchange import Reply, exchange
+from aiohaul.aws.direct.connection import Reply
+from aiohaul.aws.direct.exchange import IS_KNOWN
 from aiohaul.aws.direct.failures import Failed
 from aiohaul.aws.direct.listing import read_page
 from aiohaul.aws.direct.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Keys, timestamp_now
+from aiohaul.aws.secrecy import quiet
 from aiohaul.aws.transport import Transport, watched
 
 T = TypeVar("T")
@@ -79,7 +82,7 @@ class Wire:
         self._operations: dict[str, _Known | None] = {}
         self._ways: dict[tuple[str, str], _Way] = {}
         self._lessons: dict[tuple[str, str], int] = {}
-        self._on = credentials is not None and _ordinary(client)
+        self._on = credentials is not None and IS_KNOWN and _ordinary(client)
         #: the keys of the last request, as they came and as they are used
         self._frozen: Any = None
         self._kept = Keys("", "")
@@ -156,8 +159,8 @@ class Wire:
             keys=await self._keys(),
         )
         url = route.base + unsigned.suffix
-        session = await way.transport.connections()
-        reply = await exchange(session, known.request.method, url, headers, unsigned.body)
+        connections = await way.transport.connections()
+        reply = await connections.exchange(known.request.method, url, headers, unsigned.body)
         if reply.status < _FAILURE:
             return reply.body, await self._understood(known, parameters, reply)
         failed = Failed(known.model, reply, reply.status)
@@ -180,7 +183,11 @@ class Wire:
         return _Known(model, request, answer) if request and answer else None
 
     async def _keys(self) -> Keys:
-        frozen = await self._credentials.get_frozen_credentials()
+        if isinstance(self._credentials, AioRefreshableCredentials):
+            with quiet():  # they may be renewed now
+                frozen = await self._credentials.get_frozen_credentials()
+        else:
+            frozen = await self._credentials.get_frozen_credentials()
         if frozen != self._frozen:
             self._frozen = frozen
             self._kept = Keys(frozen.access_key, frozen.secret_key, frozen.token)
@@ -233,17 +240,13 @@ class Wire:
         Raises:
             _LearntError: the way is known, and the client has sent nothing: only if ``learning``.
         """
-        send = getattr(self._client, operation)
         known = self._known(operation)
         bucket = parameters.get("Bucket")
-        answer: dict[str, Any]
         if known is None or not building.plain_bucket(bucket):
-            answer = await send(**parameters)
-            return answer
+            return await self._send(operation, parameters)
         key = operation, str(bucket)
         if key in self._ways or self._lessons.get(key, 0) >= _LESSONS:
-            answer = await send(**parameters)
-            return answer
+            return await self._send(operation, parameters)
 
         async def learn(transport: Transport, request: Any) -> None:
             await self._learn(key, known, parameters, transport, request)
@@ -251,7 +254,11 @@ class Wire:
                 raise _LearntError
 
         with watched(learn):
-            answer = await send(**parameters)
+            return await self._send(operation, parameters)
+
+    async def _send(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        with quiet():
+            answer: dict[str, Any] = await getattr(self._client, operation)(**parameters)
         return answer
 
     async def _learn(

@@ -1,0 +1,498 @@
+"""Requests and answers of the direct way, to the byte: on sockets, and against other parsers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import aiohttp
+import botocore.exceptions
+import h11
+import pytest
+from aiobotocore.httpsession import AIOHTTPSession
+from botocore.awsrequest import AWSPreparedRequest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiohaul.aws.direct.connection import Reply
+from aiohaul.aws.direct.exchange import Connections
+from aiohaul.aws.direct.framing import Chunks, MalformedAnswerError, read_head
+from aiohaul.aws.transport import Transport
+from fake_http import FakeServer, Request
+
+MIB = 2**20
+OK = b"HTTP/1.1 200 OK\r\nX-Name: value\r\ncontent-length: 4\r\n\r\nbody"
+
+
+@asynccontextmanager
+async def connections(**options: float) -> AsyncIterator[Connections]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(**options)) as session:
+        made = Connections(session)
+        yield made
+        made.close()
+
+
+@dataclass(eq=False)
+class Saying(FakeServer):
+    """Answers with these bytes, piece by piece, and keeps what it was sent."""
+
+    answer: list[bytes] = field(default_factory=lambda: [OK])
+    requests: list[Request] = field(default_factory=list)
+    closes: bool = False
+
+    async def serve(self, request: Request) -> None:
+        self.requests.append(request)
+        for piece in self.answer:
+            request.connection.writer.write(piece)
+            await request.connection.writer.drain()
+            await asyncio.sleep(0.001)  # a packet of its own, mostly
+        if self.closes:
+            request.connection.writer.close()
+
+
+# What is sent ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [("GET", b""), ("HEAD", b""), ("PUT", b""), ("PUT", b"some"), ("PUT", b"more" * 50_000)],
+)
+async def test_request_is_the_one_that_aiohttp_would_send(method: str, body: bytes) -> None:
+    headers = {"X-One": "1", "User-Agent": "a b/c", "Authorization": "AWS4 x, y"}
+    answer = OK.removesuffix(b"body") if method == "HEAD" else OK
+    async with (
+        Saying(answer=[answer]) as server,
+        aiohttp.ClientSession(skip_auto_headers={"content-type"}, auto_decompress=False) as session,
+    ):
+        url = f"{server.url}/a%20b/x?x=1&y"
+        made = Connections(session)
+        mine = await made.exchange(method, url, headers, body)
+        encoding = {"Accept-Encoding": "identity"}
+        async with session.request(
+            method, url, headers=headers | encoding, data=body or None
+        ) as response:
+            theirs = response.status, await response.read()
+        made.close()
+    assert (mine.status, mine.body) == theirs
+    assert mine.headers == {"x-name": "value", "content-length": "4"}
+    sent, expected = server.requests
+    assert (sent.method, sent.path, sent.body) == (method, expected.path, body)
+    assert {**sent.headers} == {**expected.headers}
+
+
+async def test_header_cannot_smuggle_in_another() -> None:
+    async with Saying() as server, connections() as made:
+        for name, value in (("X-One", "1\r\nX-Two: 2"), ("X-One", "1\n"), ("X-One", "ä")):
+            with pytest.raises(ValueError, match="header"):
+                await made.exchange("GET", f"{server.url}/k", {name: value}, b"")
+        with pytest.raises(ValueError, match="URL"):
+            await made.exchange("GET", f"{server.url}/k HTTP/1.1", {}, b"")
+    assert not server.requests
+
+
+@dataclass(eq=False)
+class Talking(FakeServer):
+    """Has a connection talked to as a test wants it."""
+
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]] | None = None
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        assert self.talk is not None
+        self._tasks.add(task)
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self.talk(reader, writer)
+        self._tasks.discard(task)
+        writer.transport.abort()
+
+
+async def test_large_body_that_is_not_wanted_is_not_sent() -> None:
+    received = 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal received
+        told = await reader.readuntil(b"\r\n\r\n")
+        assert b"Expect: 100-continue" in told
+        writer.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        received += len(await reader.read())  # the connection is of no use any more
+
+    async with Talking(talk=refuse) as server, connections() as made:
+        reply = await made.exchange("PUT", f"{server.url}/k", {}, b"x" * (2 * MIB))
+        assert reply.status == 403
+        assert not made._idle
+    assert received == 0
+
+
+@pytest.mark.parametrize("says", [True, False], ids=["wanted", "server that never says"])
+async def test_large_body_arrives(says: bool) -> None:
+    body = bytes(range(256)) * (4 * MIB // 256)
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            if says:
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            assert await reader.readexactly(len(body)) == body
+            writer.write(OK)
+        await reader.read()
+
+    async with Talking(talk=take) as server, connections() as made:
+        for _ in range(2):
+            assert (await made.exchange("PUT", f"{server.url}/k", {}, body)).body == b"body"
+
+
+async def test_answer_in_the_midst_of_a_body_ends_its_sending() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await reader.readexactly(100_000)
+        writer.write(b"HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\n\r\n")
+        await gone.wait()
+
+    gone = asyncio.Event()
+    async with Talking(talk=refuse) as server, connections() as made:
+        # More than the buffers of two sockets hold: it could not be sent whole.
+        reply = await made.exchange("PUT", f"{server.url}/k", {}, bytes(64 * MIB))
+        assert reply.status == 503
+        assert not made._idle
+        gone.set()
+
+
+async def test_cancelled_request_leaves_nothing_to_be_sent() -> None:
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await reader.readexactly(1)
+        begun.set()
+        await cancelled.wait()
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await reader.readexactly(64 * MIB - 1)
+        received.set()
+
+    received, begun, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    async with Talking(talk=stall) as server, connections() as made:
+        exchange = made.exchange("PUT", f"{server.url}/k", {}, bytes(64 * MIB))
+        task = asyncio.ensure_future(exchange)
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        cancelled.set()
+        async with asyncio.timeout(5):
+            await received.wait()
+
+
+# What is answered ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", True),
+        (b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", False),
+        (b"HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n", False),
+        # Somebody on the way may have read these otherwise.
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 200", False),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+         False),
+    ],
+)  # fmt: skip
+async def test_connection_is_used_again_unless_the_answer_says_otherwise(
+    answer: bytes, kept: bool
+) -> None:
+    async with Saying(answer=[answer]) as server, connections() as made:
+        for _ in range(2):
+            reply = await made.exchange("PUT", f"{server.url}/k", {}, b"")
+            assert (reply.status // 100, reply.body) == (2, b"")
+    first, second = (each.connection for each in server.requests)
+    assert (first is second) == kept
+
+
+LARGE = b"0123456789abcdef" * (MIB // 16)
+
+
+@pytest.mark.parametrize(
+    ("head", "pieces"),
+    [
+        (b"content-length: %d\r\n" % len(LARGE), [LARGE]),
+        (b"content-length: %d\r\n" % len(LARGE), [LARGE[:5], LARGE[5:-1], LARGE[-1:]]),
+        (b"transfer-encoding: chunked\r\n",
+         [b"%x\r\n%b\r\n" % (len(LARGE), LARGE), b"0\r\nx: y\r\n\r\n"]),
+        (b"Transfer-Encoding: Chunked\r\n",
+         [b"5;a=b\r\n", LARGE[:5], b"\r\n", b"%X\r\n%b\r" % (len(LARGE) - 5, LARGE[5:]), b"\n0",
+          b"\r\n\r", b"\n"]),
+        (b"", [LARGE[:100], LARGE[100:]]),
+    ],
+    ids=["length", "in pieces", "one chunk", "chunks in pieces", "until it is closed"],
+)  # fmt: skip
+async def test_large_answer_is_read_whole(head: bytes, pieces: list[bytes]) -> None:
+    answer = [b"HTTP/1.1 2", b"00 OK\r\n" + head + b"\r", b"\n", *pieces]
+    async with Saying(answer=answer, closes=not head) as server, connections() as made:
+        for _ in range(2):
+            reply = await made.exchange("GET", f"{server.url}/k", {}, b"")
+            assert reply.body == LARGE
+            assert type(reply.body) is bytes
+    assert server.accepted == (1 if head else 2)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"nonsense\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 2x0 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nxx\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"0" * 9000,
+        b"HTTP/1.1 200 OK\r\nx: y\r\n folded\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: y\nz\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno header\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: \xff\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000,
+        b"HTTP/1.1 500 Oh\r\ncontent-length: 9999999\r\n\r\n",
+        b"HTTP/1.1 500 Oh\r\ntransfer-encoding: chunked\r\n\r\n" + b"200000\r\n" + bytes(2 * MIB),
+    ],
+)
+async def test_what_is_no_answer_is_none_and_its_connection_closed(answer: bytes) -> None:
+    async with Saying(answer=[answer]) as server, connections() as made:
+        with pytest.raises(botocore.exceptions.ConnectionClosedError):
+            await made.exchange("GET", f"{server.url}/k", {}, b"")
+        assert not made._idle
+        await server.until(lambda: not server.connections)
+
+
+async def test_closed_session_sends_nothing() -> None:
+    async with Saying() as server:
+        async with connections() as made:
+            pass
+        with pytest.raises(botocore.exceptions.EndpointConnectionError):
+            await made.exchange("GET", f"{server.url}/k", {}, b"")
+    assert not server.requests
+
+
+@dataclass(eq=False)
+class Faulty(FakeServer):
+    how: str = ""
+
+    async def serve(self, request: Request) -> None:
+        match self.how:
+            case "reset":
+                request.connection.reset()
+            case "closed":
+                request.connection.writer.close()
+            case "cut":
+                request.connection.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")
+                await request.connection.writer.drain()
+                request.connection.writer.close()
+            case "silent":
+                await request.connection.until_gone()
+
+
+@pytest.mark.parametrize("how", ["reset", "closed", "cut", "silent", "away", "tls"])
+async def test_fault_of_the_network_is_named_as_aiobotocore_names_it(how: str) -> None:
+    async with Faulty(how=how) as server:
+        url = server.url + "/"
+        if how == "tls":
+            url = url.replace("http:", "https:")
+        if how == "away":
+            async with Faulty() as gone:
+                url = gone.url + "/"
+        async with AIOHTTPSession(timeout=(0.2, 0.2)) as theirs:
+            request = AWSPreparedRequest("GET", url, {}, None, stream_output=False)
+
+            async def sent() -> bytes:
+                response = await theirs.send(request)
+                content: bytes = await response.content
+                return content
+
+            with pytest.raises(Exception) as expected:  # which, is the question
+                await sent()
+            session = await theirs._get_session(None)
+            with pytest.raises(type(expected.value)) as raised:
+                await Connections(session).exchange("GET", url, {}, b"")
+    assert type(raised.value) is type(expected.value)
+    beneath, told = raised.value.kwargs["error"], expected.value.kwargs["error"]  # type: ignore[attr-defined]
+    assert type(beneath) is type(told)
+
+
+async def test_body_that_is_not_taken_is_given_up_in_time() -> None:
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await gone.wait()
+
+    gone = asyncio.Event()
+    async with (
+        Talking(talk=stall) as server,
+        connections(sock_read=0.2) as made,
+    ):
+        with pytest.raises(botocore.exceptions.ReadTimeoutError):
+            await made.exchange("PUT", f"{server.url}/k", {}, bytes(64 * MIB))
+        gone.set()
+
+
+async def test_answer_that_is_slow_but_not_silent_is_waited_for() -> None:
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for index in range(len(OK)):
+            writer.write(OK[index : index + 1])
+            await asyncio.sleep(0.01)
+        await reader.read()
+
+    async with (
+        Talking(talk=trickle) as server,
+        connections(sock_read=0.3) as made,
+    ):
+        assert (await made.exchange("GET", f"{server.url}/k", {}, b"")).body == b"body"
+
+
+# Connections --------------------------------------------------------------------------------
+
+
+async def test_answer_that_nobody_asked_for_is_not_the_next_requests() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await answered.wait()
+        answered.clear()
+        writer.write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+        assert not await reader.read()
+        closed.set()
+        writer.close()
+
+    answered, closed = asyncio.Event(), asyncio.Event()
+    async with Talking(talk=serve) as server, connections() as made:
+        url = f"{server.url}/k"
+        assert (await made.exchange("GET", url, {}, b"")).status == 200
+        answered.set()
+        async with asyncio.timeout(5):
+            await closed.wait()
+        assert (await made.exchange("GET", url, {}, b"")).status == 200
+        answered.set()
+
+
+async def test_connections_that_nobody_uses_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiohaul.aws.direct.exchange._KEPT", 0.1)
+    async with Saying() as server, connections() as made:
+        url = f"{server.url}/k"
+        await asyncio.gather(*(made.exchange("GET", url, {}, b"") for _ in range(5)))
+        assert server.accepted == 5
+        async with asyncio.timeout(5):
+            await server.until(lambda: not server.connections)
+        assert not made._idle
+        assert (await made.exchange("GET", url, {}, b"")).status == 200
+
+
+async def test_no_more_connections_are_kept_than_the_session_allows() -> None:
+    connector = aiohttp.TCPConnector(limit=6)
+    async with Saying() as one, Saying() as other, aiohttp.ClientSession(connector=connector) as s:
+        made = Connections(s)
+        for server in (one, other):
+            url = f"{server.url}/k"
+            await asyncio.gather(*(made.exchange("GET", url, {}, b"") for _ in range(3)))
+        await one.until(lambda: not one.connections)
+        assert len(other.connections) == 3
+        # The half that is left is the client's own, which would wait for ever for a place.
+        async with asyncio.timeout(5), s.get(f"{one.url}/k") as response:
+            assert response.status == 200
+        made.close()
+
+
+async def test_end_of_the_session_closes_what_is_under_way() -> None:
+    async with Faulty(how="silent") as server:
+        async with aiohttp.ClientSession() as session:
+            made = Connections(session)
+            task = asyncio.ensure_future(made.exchange("GET", f"{server.url}/k", {}, b""))
+            await server.until(lambda: bool(server.connections))
+            await asyncio.sleep(0)
+        with pytest.raises(botocore.exceptions.HTTPClientError):
+            await task
+        async with asyncio.timeout(5):
+            await server.until(lambda: not server.connections)
+    gc.collect()
+
+
+# Other parsers -------------------------------------------------------------------------------
+
+names = st.text("abcXYZ-09_", min_size=1, max_size=12).map(lambda name: "x-" + name)
+values = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20)
+bodies = st.binary(max_size=200)
+
+
+def by_h11(data: bytes) -> tuple[int, dict[str, str], bytes]:
+    """What another parser makes of an answer."""
+    parser = h11.Connection(h11.CLIENT)
+    parser.send(h11.Request(method="GET", target="/", headers=[("host", "a")]))
+    parser.send(h11.EndOfMessage())
+    parser.receive_data(data)
+    parser.receive_data(b"")
+    answer = parser.next_event()
+    assert isinstance(answer, h11.Response)
+    body = bytearray()
+    while isinstance(event := parser.next_event(), h11.Data):
+        body += event.data
+    assert isinstance(event, h11.EndOfMessage)
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return answer.status_code, headers, bytes(body)
+
+
+@given(
+    st.sampled_from([200, 206, 404, 503]),
+    st.dictionaries(names, values, max_size=5),
+    st.lists(bodies, max_size=4),
+    st.booleans(),
+    st.lists(st.integers(1, 60), max_size=30),
+)
+def test_answers_are_what_another_parser_makes_of_them(
+    status: int, headers: dict[str, str], pieces: list[bytes], chunked: bool, cuts: list[int]
+) -> None:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    body = b"".join(pieces)
+    if chunked:
+        lines += "transfer-encoding: chunked\r\n"
+        sent = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in pieces if each)
+        sent += b"0\r\n\r\n"
+    else:
+        lines += f"content-length: {len(body)}\r\n"
+        sent = body
+    data = f"HTTP/1.1 {status} Any\r\n{lines}\r\n".encode() + sent
+    expected = by_h11(data)
+    end = data.index(b"\r\n\r\n")
+    head = read_head(data[:end], bodiless=False)
+    rest = data[end + 4 :]
+    if chunked:
+        read = Chunks()
+        for cut in cuts:
+            read.feed(rest[:cut])
+            rest = rest[cut:]
+        read.feed(rest)
+        assert read.ended
+        assert not read.rest
+        rest = read.body
+    assert (head.status, head.headers, rest) == expected
+    assert Reply(head.status, head.headers, rest).body == body
+    assert head.length == (None if chunked else len(body))
+
+
+@given(st.binary(max_size=300))
+def test_nothing_else_is_raised_for_any_bytes(data: bytes) -> None:
+    for read in (lambda: read_head(data, bodiless=False), lambda: Chunks().feed(data)):
+        with suppress(MalformedAnswerError):
+            read()
+
+
+async def test_all_first_requests_share_their_connections() -> None:
+    async with Transport(timeout=(5, 5)) as transport:
+        made = await asyncio.gather(*(transport.connections() for _ in range(5)))
+    assert len({id(each) for each in made}) == 1
