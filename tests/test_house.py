@@ -39,7 +39,8 @@ ObjectExistsError ObjectNotFoundError OutcomeUnknownError Parameter ParameterNot
 PayloadError PayloadTooLargeError PlanError PlannedTask PreconditionFailedError QueueNotFoundError
 Rename S3Handler S3Object SSMHandler Secret SecretNotFoundError SecretValueError SecretsHandler
 ServiceError Session SessionError Settings SettingsError Stream StreamError TaskEnded TaskError
-TaskFailedError TaskResult TaskStartError TaskStarted TaskTimeoutError TaskTold ThrottledError
+TaskFailedError TaskQueued
+TaskResult TaskStartError TaskStarted TaskTimeoutError TaskTold ThrottledError
 TouchReport TransferError TransferReport UnreachableError UnsupportedError VerificationError Watch
 WatchTimeoutError Watching clean run validate
 """

@@ -90,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         help="write down which tasks of a batch succeeded; run again, only the others are run",
     )
     command.add_argument(
+        "--at-once",
+        type=_positive,
+        metavar="N",
+        help="how many tasks of a batch run at once (256)",
+    )
+    command.add_argument(
         "--timeline", type=Path, metavar="FILE.svg", help="draw who ran when in a batch"
     )
     command.set_defaults(command=_run)
@@ -209,8 +215,8 @@ def _run(chosen: argparse.Namespace) -> int:
         with run_scope():
             run_batch_file(chosen, definition)
         return 0
-    for option in ("tasks", "state", "timeline"):
-        if getattr(chosen, option) is not None:
+    for option in ("tasks", "state", "at-once", "timeline"):
+        if getattr(chosen, option.replace("-", "_")) is not None:
             return _fail(f"{chosen.file}: --{option} is for batches", WRONG)
     with run_scope():
         return _run_told(chosen, definition)
