@@ -39,6 +39,7 @@ from aiohaul.running import (
 from aiohaul.s3.copying.plan import checked_directory
 from aiohaul.s3.objects import uri
 from aiohaul.session import Session
+from aiohaul.tasks.batch_state import STATE_AGE
 from aiohaul.tasks.batches import is_batch
 from aiohaul.tasks.library import read
 from aiohaul.tasks.run import clean, run, validate
@@ -88,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
         "--state",
         type=Path,
         help="write down which tasks of a batch succeeded; run again, only the others are run",
+    )
+    command.add_argument(
+        "--state-age",
+        type=_seconds,
+        default=STATE_AGE,
+        metavar="S",
+        help="with --state: seconds after its begin in which a batch is gone on with (72000)",
     )
     command.add_argument(
         "--at-once",
