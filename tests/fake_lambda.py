@@ -30,6 +30,8 @@ class FakeLambda(FakeServer):
         looks: how many GetDurableExecution came.
         stopped: the ARNs of StopDurableExecution.
         release: lets held invocations go on.
+        running: invocations under way.
+        most: how many have been under way at once.
     """
 
     functions: dict[str, Function] = field(default_factory=dict)
@@ -38,6 +40,8 @@ class FakeLambda(FakeServer):
     looks: int = 0
     stopped: list[str] = field(default_factory=list)
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    running: int = 0
+    most: int = 0
 
     async def serve(self, request: Request) -> None:
         parts = urlsplit(request.path).path.strip("/").split("/")
@@ -51,11 +55,17 @@ class FakeLambda(FakeServer):
 
     async def _invoke(self, name: str, request: Request) -> None:
         self.invocations.append(request)
-        await self.tell()
-        if name in self.functions:
-            await self.functions[name](request)
-        else:
-            await refuse(404, "ResourceNotFoundException", f"Function not found: {name}")(request)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await self.tell()
+            if name in self.functions:
+                await self.functions[name](request)
+            else:
+                problem = f"Function not found: {name}"
+                await refuse(404, "ResourceNotFoundException", problem)(request)
+        finally:
+            self.running -= 1
 
     async def _durable(self, arn: str, request: Request) -> None:
         if arn.endswith("/stop"):

@@ -159,12 +159,28 @@ async def test_validate_looks_at_the_tasks(tmp_path: Path) -> None:
     assert (done.code, "there is no a.json" in done.err) == (2, True)
 
 
-@pytest.mark.parametrize("option", ["state", "timeline", "tasks"])
-async def test_options_of_batches_are_for_batches(tmp_path: Path, option: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("state", "x.db"), ("timeline", "x.svg"), ("tasks", "x"), ("at-once", "3")],
+)
+async def test_options_of_batches_are_for_batches(tmp_path: Path, option: str, value: str) -> None:
     file = folder(tmp_path, "http://127.0.0.1:9", batch())
-    done = await command("run", tmp_path / "a.json", f"--{option}", tmp_path / "x")
+    done = await command("run", tmp_path / "a.json", f"--{option}", value)
     assert (done.code, f"--{option} is for batches" in done.err) == (2, True)
     assert file.exists()
+
+
+async def test_bound_is_an_option_and_told_of(lambdas: Functions, tmp_path: Path) -> None:
+    file = folder(tmp_path, lambdas.server.url, batch(step(1, "a"), step(2, "b"), step(3, "c")))
+    done = await command("run", file, "--at-once", "1")
+    assert done.code == 0, done.err
+    assert lambdas.server.most == 1
+    assert done.err.splitlines()[:2] == [
+        "2 (b) is ready, and waits its turn",
+        "3 (c) is ready, and waits its turn",
+    ]
+    refused = await command("run", file, "--at-once", "0")
+    assert (refused.code, "at least 1" in refused.err) == (2, True)
 
 
 async def test_timeline_that_cannot_be_written_is_noticed_before_anything_runs(
@@ -234,6 +250,30 @@ def test_tasks_of_a_batch_in_a_batch_stand_below_it() -> None:
     assert titles == ["2 (task-2): succeeded", "1 (task-1): timed out", "7 (task-7): cancelled"]
 
 
+def test_wait_for_a_turn_is_drawn_before_the_bar_and_ends_what_was_waited_for() -> None:
+    report = aiohaul.BatchReport(
+        (
+            task(1, "succeeded", started=at(0), seconds=10.0),
+            task(2, "succeeded", started=at(30), seconds=10.0, dependencies=(1,), queued=20.0),
+        ),
+        START,
+        40.0,
+    )
+    svg = timeline(report)
+    first, second = bars(svg)
+    pale = [each for each in drawn(svg, "rect") if each.attrib.get("height") == "6"]
+    (waited,) = pale
+    for place, width, of in (
+        (float(first.attrib["x"]) + float(first.attrib["width"]), 2, first),
+        (float(second.attrib["x"]) - float(waited.attrib["width"]), 2, first),
+    ):
+        assert float(waited.attrib["x"]) == pytest.approx(place, abs=0.2)
+        assert float(waited.attrib["width"]) == pytest.approx(
+            width * float(of.attrib["width"]), abs=0.5
+        )
+    assert "waited its turn" in [each.text for each in drawn(svg, "text")]
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.004, 1.0, 59.0, 3599.0, 10.0**6])
 def test_axis_has_a_few_marks_whatever_it_spans(seconds: float) -> None:
     report = aiohaul.BatchReport(
@@ -289,6 +329,10 @@ def test_graph_shows_every_task_with_its_state() -> None:
         assert re.search(r"· +  1 load +waiting", lines[2])
         assert re.search(r"· +3 last +← 1, 2 +waiting", lines[3])
         assert lines[4] == "1 running, 3 waiting"
+        graph(aiohaul.TaskQueued((2, 1), "load"))
+        lines = screen(graph).splitlines()
+        assert re.search(r"▷ +  1 load +queued", lines[2])
+        assert lines[4] == "1 running, 1 queued, 2 waiting"
         graph(aiohaul.TaskEnded((1,), "[red]copy", "failed", 2.0, "no\x1bbucket"))
         graph(aiohaul.TaskEnded((2,), "inner", "skipped", 0.0, "it waits for 1"))
         lines = screen(graph).splitlines()

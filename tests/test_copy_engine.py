@@ -798,11 +798,12 @@ async def test_what_is_no_stream_is_a_failure_of_that_source_alone(fakes: list[F
 async def test_file_that_is_replaced_while_it_moves_to_another_file_system_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aiohaul.s3 import local as files  # noqa: PLC0415
+    from aiohaul.s3 import local_writing as files  # noqa: PLC0415
+    from aiohaul.s3.local import look_at  # noqa: PLC0415
 
     path, target = tmp_path / "a", tmp_path / "b"
     path.write_bytes(b"old")
-    (seen,) = await files.look_at([path])
+    (seen,) = await look_at([path])
 
     def across(*_: Path) -> None:
         raise OSError(errno.EXDEV, "across")

@@ -39,7 +39,8 @@ ObjectExistsError ObjectNotFoundError OutcomeUnknownError Parameter ParameterNot
 PayloadError PayloadTooLargeError PlanError PlannedTask PreconditionFailedError QueueNotFoundError
 Rename S3Handler S3Object SSMHandler Secret SecretNotFoundError SecretValueError SecretsHandler
 ServiceError Session SessionError Settings SettingsError Stream StreamError TaskEnded TaskError
-TaskFailedError TaskResult TaskStartError TaskStarted TaskTimeoutError TaskTold ThrottledError
+TaskFailedError TaskQueued
+TaskResult TaskStartError TaskStarted TaskTimeoutError TaskTold ThrottledError
 TouchReport TransferError TransferReport UnreachableError UnsupportedError VerificationError Watch
 WatchTimeoutError Watching clean run validate
 """
@@ -80,7 +81,7 @@ def test_imports_go_down(file: Path) -> None:
 
 @pytest.mark.parametrize("file", modules, ids=lambda file: str(file.relative_to(ROOT)))
 def test_module_stays_readable(file: Path) -> None:
-    assert len(file.read_text().splitlines()) <= 420
+    assert len(file.read_text().splitlines()) <= 400
 
 
 def test_public_names() -> None:

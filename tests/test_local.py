@@ -15,7 +15,8 @@ import pytest
 import aiohaul
 from aiohaul.s3.copying.actions import act_on_files
 from aiohaul.s3.copying.plan import Action
-from aiohaul.s3.local import PartialFile, list_files, move_file
+from aiohaul.s3.local import list_files
+from aiohaul.s3.local_writing import PartialFile, move_file
 from aiohaul.s3.private import usual_mode
 from gateway import Gateway
 from store import Store

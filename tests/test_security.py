@@ -18,7 +18,8 @@ import aiohaul
 from aiohaul.aws.plain import check_tls, is_loopback
 from aiohaul.s3.copying.actions import act_on_files
 from aiohaul.s3.copying.plan import Action, Rename
-from aiohaul.s3.local import PartialFile, list_files
+from aiohaul.s3.local import list_files
+from aiohaul.s3.local_writing import PartialFile
 from aiohaul.s3.private import write_private
 from gateway import Gateway
 from servers import KEY, REGION, SECRET

@@ -39,6 +39,7 @@ from aiohaul.running import (
 from aiohaul.s3.copying.plan import checked_directory
 from aiohaul.s3.objects import uri
 from aiohaul.session import Session
+from aiohaul.tasks.batch_state import STATE_AGE
 from aiohaul.tasks.batches import is_batch
 from aiohaul.tasks.library import read
 from aiohaul.tasks.run import clean, run, validate
@@ -88,6 +89,19 @@ def _parser() -> argparse.ArgumentParser:
         "--state",
         type=Path,
         help="write down which tasks of a batch succeeded; run again, only the others are run",
+    )
+    command.add_argument(
+        "--state-age",
+        type=_seconds,
+        default=STATE_AGE,
+        metavar="S",
+        help="with --state: seconds after its begin in which a batch is gone on with (72000)",
+    )
+    command.add_argument(
+        "--at-once",
+        type=_positive,
+        metavar="N",
+        help="how many tasks of a batch run at once (256)",
     )
     command.add_argument(
         "--timeline", type=Path, metavar="FILE.svg", help="draw who ran when in a batch"
@@ -209,8 +223,8 @@ def _run(chosen: argparse.Namespace) -> int:
         with run_scope():
             run_batch_file(chosen, definition)
         return 0
-    for option in ("tasks", "state", "timeline"):
-        if getattr(chosen, option) is not None:
+    for option in ("tasks", "state", "at-once", "timeline"):
+        if getattr(chosen, option.replace("-", "_")) is not None:
             return _fail(f"{chosen.file}: --{option} is for batches", WRONG)
     with run_scope():
         return _run_told(chosen, definition)

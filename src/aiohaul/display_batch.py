@@ -21,6 +21,7 @@ from aiohaul.progress import (
     Found,
     PlannedTask,
     TaskEnded,
+    TaskQueued,
     TaskStarted,
     TaskTold,
     Watching,
@@ -36,10 +37,11 @@ _LOOKS: Mapping[str, tuple[str, str, int]] = {
     "failed": ("✗", "red", 1),
     "timed out": ("⏱", "red", 1),
     "cancelled": ("■", "magenta", 1),
-    "waiting": ("·", "dim", 2),
-    "succeeded": ("✓", "green", 3),
-    "skipped": ("-", "yellow", 4),
-    "kept": ("=", "blue", 4),
+    "queued": ("▷", "cyan", 2),
+    "waiting": ("·", "dim", 3),
+    "succeeded": ("✓", "green", 4),
+    "skipped": ("-", "yellow", 5),
+    "kept": ("=", "blue", 5),
 }
 #: Lines of the terminal that are not for tasks.
 _OTHERS = 4
@@ -67,6 +69,8 @@ class BatchLines:
     def __call__(self, event: Event) -> None:
         """Write a line for each start and end, and for the milestones between."""
         match event:
+            case TaskQueued(order, task_id):
+                self._line(f"{named(order, task_id)} is ready, and waits its turn")
             case TaskStarted(order, task_id):
                 self._line(f"{named(order, task_id)} started")
             case TaskTold(order, task_id, told):
@@ -91,7 +95,8 @@ class Shown:
 
     Attributes:
         task: what it is.
-        state: a state of a task that ended, or ``waiting`` or ``running``.
+        state: a state of a task that ended, or ``waiting`` for others, ``queued`` for its turn, or
+            ``running``.
         since: when it started, by the clock that only goes on.
         seconds: that it took; None while it runs.
         detail: what it is at, or why it ended like that.
@@ -137,6 +142,8 @@ class Graph:
             case BatchStarted(tasks):
                 # Replaced, never changed in its keys: rich draws in a thread of its own.
                 self._tasks = {each.order: Shown(each) for each in tasks}
+            case TaskQueued(order):
+                self._change(order, state="queued")
             case TaskStarted(order):
                 self._change(order, state="running", since=time.monotonic())
             case TaskTold(order, _, told):

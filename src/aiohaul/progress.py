@@ -128,6 +128,19 @@ class BatchStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskQueued:
+    """A task of a batch is ready, and waits its turn: as many run as may run at once.
+
+    Attributes:
+        order: its place, as in PlannedTask.
+        task_id: the name of its definition.
+    """
+
+    order: Order
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskStarted:
     """A task of a batch starts.
 
@@ -186,7 +199,7 @@ class BatchEnded:
 
 
 #: What happens in a batch.
-BatchEvent = BatchStarted | TaskStarted | TaskTold | TaskEnded | BatchEnded
+BatchEvent = BatchStarted | TaskQueued | TaskStarted | TaskTold | TaskEnded | BatchEnded
 
 Event = Watching | Found | Copied | Failed | Flagged | Acted | BatchEvent
 

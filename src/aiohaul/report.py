@@ -225,6 +225,7 @@ class BatchTaskReport:
         reason: why it was skipped or kept, or None.
         started: when, in UTC; None if it never was.
         seconds: from its start to its end.
+        queued: seconds that it was ready before, and waited its turn.
     """
 
     order_id: int
@@ -236,6 +237,7 @@ class BatchTaskReport:
     reason: str | None = None
     started: datetime | None = None
     seconds: float = 0.0
+    queued: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -260,6 +262,7 @@ class BatchTaskReport:
             "reason": self.reason,
             "started": None if self.started is None else self.started.isoformat(),
             "seconds": self.seconds,
+            "queued": self.queued,
         }
 
 

@@ -97,6 +97,8 @@ def run_batch_file(chosen: argparse.Namespace, definition: Mapping[str, Any]) ->
                 on_progress=heard,
                 journal=chosen.journal,
                 state=chosen.state,
+                state_age=chosen.state_age,
+                at_once=chosen.at_once,
             ),
         )
     except HaulError as error:

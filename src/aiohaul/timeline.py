@@ -17,6 +17,7 @@ _PLOT, _RIGHT = 760, 96
 _WIDEST = 46  # characters of a name
 #: How many marks the axis has at most.
 _MARKS = 9
+_QUEUED = "#d5dde5"
 
 _COLOURS: dict[TaskState, str] = {
     "succeeded": "#2e8b57",
@@ -46,8 +47,8 @@ class _Row:
 def timeline(report: BatchReport, title: str = "") -> str:
     """Draw a batch: a row for each task, a bar from its start to its end, its state as a colour.
 
-    Thin lines go from the end of a task to the start of each that waited for it. The tasks of a
-    batch in the batch stand below it.
+    Thin lines go from the end of a task to each that waited for it; a pale bar is the time in which
+    that was ready, and waited its turn. The tasks of a batch in the batch stand below it.
 
     Args:
         report: of the batch, however it ended.
@@ -114,6 +115,9 @@ def _legend(rows: Sequence[_Row]) -> Iterator[str]:
             yield f'<rect x="{x:.0f}" y="30" width="10" height="10" rx="2" fill="{colour}"/>'
             yield f'<text x="{x + 15:.0f}" y="39" fill="#444444">{name}</text>'
             x += 31 + _CHARACTER * len(name)
+    if any(row.report.queued for row in rows):
+        yield f'<rect x="{x:.0f}" y="30" width="10" height="10" rx="2" fill="{_QUEUED}"/>'
+        yield f'<text x="{x + 15:.0f}" y="39" fill="#444444">waited its turn</text>'
 
 
 def _step(whole: float) -> float:
@@ -145,7 +149,7 @@ def _links(rows: Sequence[_Row], left: float, scale: float) -> Iterator[str]:
             if before.start is None:
                 continue
             x1 = left + (before.start + before.report.seconds) * scale
-            x2 = left + row.start * scale
+            x2 = left + (row.start - row.report.queued) * scale
             y1, y2 = (_HEAD + _ROW * each + _ROW / 2 for each in (above, number))
             yield (
                 f'<path d="M{x1:.1f} {y1:.1f} C{x1 + 10:.1f} {y1:.1f} {x2 - 10:.1f} {y2:.1f}'
@@ -169,6 +173,12 @@ def _bar(row: _Row, name: str, left: float, scale: float, y: int) -> Iterator[st
         )
         return
     x, width = left + row.start * scale, max(each.seconds * scale, 2.0)
+    if each.queued:
+        waited = each.queued * scale
+        yield (
+            f'<rect x="{x - waited:.1f}" y="{y + (_ROW - _BAR) / 2 + 4:.1f}" width="{waited:.1f}"'
+            f' height="{_BAR - 8}" fill="{_QUEUED}"/>'
+        )
     outline = ' fill-opacity="0.35"' if isinstance(each.report, BatchReport) else ""
     yield (
         f'<rect x="{x:.1f}" y="{y + (_ROW - _BAR) / 2:.1f}" width="{width:.1f}" height="{_BAR}"'

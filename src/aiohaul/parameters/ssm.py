@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any, Literal
 
 from aiohaul.aws.clients import Clients
-from aiohaul.aws.errors import service_error, translated
+from aiohaul.aws.error_codes import service_error
+from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.settings import Settings

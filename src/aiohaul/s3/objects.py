@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import anyio
 
 from aiohaul.aws.direct.listing import rows_of
-from aiohaul.aws.errors import service_error, translated
+from aiohaul.aws.error_codes import service_error
+from aiohaul.aws.errors import translated
 from aiohaul.aws.retry import ATTEMPTS, pause_before
 from aiohaul.aws.service import Service
 from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError, VerificationError

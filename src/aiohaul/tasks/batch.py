@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +21,7 @@ from aiohaul.progress import (
     Event,
     OnProgress,
     TaskEnded,
+    TaskQueued,
     TaskStarted,
     TaskTold,
 )
@@ -36,6 +39,7 @@ from aiohaul.tasks.batch_state import BatchState
 from aiohaul.tasks.batches import Batch, BatchTask
 from aiohaul.tasks.graph import Consequences, Schedule
 from aiohaul.tasks.single import run_single
+from aiohaul.tasks.turns import AT_ONCE, Turn, Turns
 
 _log = logging.getLogger(__name__)
 
@@ -44,13 +48,18 @@ async def run_batch(
     batch: Batch,
     session: Session,
     on_progress: OnProgress,
+    *,
     journal: Path | None = None,
     state: BatchState | None = None,
+    at_once: int = AT_ONCE,
 ) -> BatchReport:
     """Carry out a batch.
 
     A task that fails or times out keeps those that wait for it from starting, unless it says
     ``continue_on_fail``; all others go on. The batch as a whole fails in either case.
+
+    At most ``at_once`` transfers and executions run at once, those of batches in it too; more wait
+    their turn, in the order in which they became ready.
 
     However it ends, cancelled as well, ``on_progress`` is told of that with the whole report.
 
@@ -58,7 +67,7 @@ async def run_batch(
         BatchError: not every task did its work; carries the report.
         Exception: what ``on_progress`` raised; then everything is cancelled.
     """
-    around = _Around(session, on_progress, journal, state)
+    around = _Around(session, on_progress, journal, state, Turns(at_once))
     run = _Run(batch, around)
     on_progress(BatchStarted(tuple(batch.planned())))
     try:
@@ -85,6 +94,7 @@ class _Around:
         on_progress: told of everything.
         journal: for transfers.
         state: which tasks have succeeded; written as they do.
+        turns: of all of them.
         raised: what ``on_progress`` raised: that ends everything.
         since: the time of the clock that only goes on, and the date, at the start.
     """
@@ -93,6 +103,7 @@ class _Around:
     on_progress: OnProgress
     journal: Path | None
     state: BatchState | None
+    turns: Turns
     raised: list[Exception] = field(default_factory=list)
     since: tuple[float, datetime] = field(
         default_factory=lambda: (anyio.current_time(), datetime.now(UTC))
@@ -113,11 +124,26 @@ class _Around:
 
 
 class _Run:
-    """One run of a batch, or of a batch in a batch."""
+    """One run of a batch, or of a batch in a batch.
 
-    def __init__(self, batch: Batch, around: _Around, order: Order = ()) -> None:
+    Args:
+        batch: with its tasks.
+        around: what it shares.
+        order: its own place; () of the outermost.
+        turn: its own, which the first of its tasks takes over; None of the outermost.
+    """
+
+    def __init__(
+        self, batch: Batch, around: _Around, order: Order = (), turn: Turn | None = None
+    ) -> None:
         self._around = around
         self._order = order
+        self._turn = turn
+        self._asked = count()
+        self._turns: dict[int, Turn] = {}
+        self._ready: dict[int, float] = {}
+        self._ending = False
+        self._settled = anyio.Event()
         self._tasks = {each.order_id: each for each in batch.tasks}
         self._kept = self._kept_tasks()
         self._schedule = Schedule(batch.tasks, self._kept)
@@ -146,9 +172,16 @@ class _Run:
             async with anyio.create_task_group() as self._group:
                 try:
                     self._begin()
+                    await self._settled.wait()  # those whose turn has not come are no tasks yet
                 except Exception as error:  # noqa: BLE001  # raised below, without a group
                     self._stop(error)
+                finally:
+                    self._ending = True
+                    for turn in self._turns.values():
+                        turn.withdraw()
         finally:
+            for turn in self._turns.values():
+                turn.end()  # also that of a task which was cancelled before its first step
             self._settle_the_rest()
             self._ended = anyio.current_time()
         if self._around.raised:
@@ -159,6 +192,9 @@ class _Run:
             why = f"it succeeded in an earlier run, at {at:%Y-%m-%d %H:%M:%S} UTC"
             self._settle(self._unstarted(order_id, why, "kept"))
         self._start(self._schedule.first)
+        if self._turn is not None:  # which nobody has taken over, if there is nothing to run
+            self._turn.end()
+        self._see_whether_all_have_ended()
 
     def _stop(self, error: Exception) -> None:
         """Cancel everything because of what ``on_progress`` raised; other errors are bugs."""
@@ -179,8 +215,19 @@ class _Run:
         return (*self._order, order_id)
 
     def _start(self, ready: Iterable[int]) -> None:
+        """Start what is ready, each when its turn has come."""
         for order_id in ready:
-            self._group.start_soon(self._run_task, self._tasks[order_id])
+            if self._ending:
+                return
+            task = self._tasks[order_id]
+            self._ready[order_id] = anyio.current_time()
+            above = () if self._turn is None else self._turn.place
+            start = partial(self._group.start_soon, self._run_task, task)
+            turn = self._turns[order_id] = self._around.turns.ask(
+                (*above, next(self._asked)), start, self._turn
+            )
+            if not turn.held:
+                self._around.tell(TaskQueued(self._place(order_id), task.task_id))
 
     async def _run_task(self, task: BatchTask) -> None:
         """Carry out one task, and start what was waiting for it."""
@@ -198,6 +245,8 @@ class _Run:
             self._follow(self._schedule.ended(task.order_id, lets_on=lets_on))
         except Exception as error:  # noqa: BLE001  # raised by run, outside of a group
             self._stop(error)
+        finally:
+            self._turns[task.order_id].end()
 
     async def _judged(self, task: BatchTask) -> BatchTaskReport:
         """Carry out one task, and say what it was."""
@@ -209,6 +258,7 @@ class _Run:
             "cancelled",
             task.dependencies,
             started=self._around.date(began),
+            queued=round(began - self._ready[task.order_id], 3),
         )
 
         def ended(state: TaskState, error: Exception | None, report: Report | None) -> None:
@@ -248,7 +298,8 @@ class _Run:
             around.tell(TaskTold(order, task.task_id, event))
 
         if isinstance(task.task, Batch):
-            inner = self._inner[task.order_id] = _Run(task.task, around, order)
+            turn = self._turns[task.order_id]
+            inner = self._inner[task.order_id] = _Run(task.task, around, order, turn)
             await inner.run()
             report = inner.report()
             if not report.ok:
@@ -266,6 +317,7 @@ class _Run:
     def _settle(self, report: BatchTaskReport, *, ending: bool = False) -> None:
         """Keep what a task was, and tell of it; while the batch is ending, come what may."""
         self._reports[report.order_id] = report
+        self._see_whether_all_have_ended()
         event = TaskEnded(
             self._place(report.order_id),
             report.task_id,
@@ -277,6 +329,10 @@ class _Run:
             self._around.tell(event)
         elif not self._around.raised:
             _tell_anyhow(event, self._around.on_progress)
+
+    def _see_whether_all_have_ended(self) -> None:
+        if len(self._reports) == len(self._tasks):
+            self._settled.set()
 
     def _follow(self, consequences: Consequences) -> None:
         for order_id, cause in consequences.skipped:

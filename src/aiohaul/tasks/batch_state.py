@@ -4,6 +4,10 @@ A SQLite database that many batches may share. A task that has succeeded is writ
 any that waits for it starts. A batch whose tasks have all succeeded is forgotten: the next run
 starts from the top. Two runs of one batch at the same time are refused: a lock of the operating
 system goes with the process that holds it.
+
+What is kept is work that is not done, so a state that goes too far costs a whole night. Two are
+not gone on with: one in which everything has succeeded, because the process was killed before it
+could forget that; and one that is too old, which nobody ran again when it had failed.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,16 +30,25 @@ from aiohaul.concurrency import to_its_end
 from aiohaul.errors import BatchBusyError, BatchStateError
 from aiohaul.report import Order
 from aiohaul.s3.resuming.database import Statement, connected, locked, write_all
+from aiohaul.tasks.batches import Batch
 
 #: Seconds that a write may take once its batch is cancelled.
 _LAST_WRITE = 5.0
 _NAME = 16
 
+#: Seconds after its begin in which a run is gone on with, unless it is said otherwise: a night and
+#: the day after it, and not the next night, which may begin an hour early where clocks are changed.
+STATE_AGE = 20 * 3600.0
+
 _SCHEMA = """
+CREATE TABLE IF NOT EXISTS begun (batch TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS succeeded (
     batch TEXT, task TEXT, at TEXT NOT NULL, PRIMARY KEY (batch, task)
 ) STRICT, WITHOUT ROWID;
 """
+
+#: What reading a damaged file raises.
+_UNREADABLE = (sqlite3.Error, OSError, OverflowError, RecursionError, TypeError, ValueError)
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +58,8 @@ class BatchState:
 
     Args:
         path: the file; it and its directory are made if they are not there.
-        batch: what tells this batch from others.
+        batch: the batch.
+        age: seconds after its begin in which an earlier run is gone on with.
 
     Attributes:
         succeeded: which tasks an earlier run had done, and when.
@@ -55,10 +69,13 @@ class BatchState:
         BatchStateError: the file cannot be used.
     """
 
-    def __init__(self, path: Path, batch: str) -> None:
+    def __init__(self, path: Path, batch: Batch, age: float = STATE_AGE) -> None:
         self.path = path
         self.succeeded: Mapping[Order, datetime] = {}
-        self._batch = batch[:_NAME]
+        self._whole = batch
+        self._age = age
+        self._batch = batch.identity[:_NAME]
+        self._begun: datetime | None = None
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._turn = anyio.Lock()
@@ -110,7 +127,14 @@ class BatchState:
 
     async def done(self) -> None:
         """Forget the batch: the next run starts from the top."""
-        await self._try([("DELETE FROM succeeded WHERE batch = ?", (self._batch,))])
+        await self._try(self._forgotten())
+
+    def _forgotten(self) -> list[Statement]:
+        mine = (self._batch,)
+        return [
+            ("DELETE FROM succeeded WHERE batch = ?", mine),
+            ("DELETE FROM begun WHERE batch = ?", mine),
+        ]
 
     async def _try(self, statements: list[Statement]) -> None:
         """Write, and be cancelled only afterwards."""
@@ -139,6 +163,7 @@ class BatchState:
             )
         try:
             self._explained(self._read)
+            self._explained(self._begin)
         except BaseException:
             self._close()
             raise
@@ -163,20 +188,83 @@ class BatchState:
                 # A task is not to run twice because the machine went down: there are few writes.
                 self._connection.execute("PRAGMA synchronous = FULL")
             use(self._connection)
-        except (sqlite3.Error, OSError) as error:
+        except _UNREADABLE as error:
             raise BatchStateError(
                 f"the state file {self.path} cannot be used: {error}. Name another file, or remove"
                 " this one to start from the top"
             ) from error
 
     def _read(self, connection: sqlite3.Connection) -> None:
-        rows = connection.execute("SELECT task, at FROM succeeded WHERE batch = ?", (self._batch,))
-        self.succeeded = {tuple(json.loads(task)): datetime.fromisoformat(at) for task, at in rows}
+        mine = (self._batch,)
+        rows = connection.execute("SELECT task, at FROM succeeded WHERE batch = ?", mine)
+        self.succeeded = {_order(task): _moment(at) for task, at in rows}
+        begun = connection.execute("SELECT at FROM begun WHERE batch = ?", mine).fetchall()
+        # A file of before there was such a table tells only when its tasks had succeeded.
+        self._begun = min([_moment(at) for (at,) in begun] or self.succeeded.values(), default=None)
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Go on with the earlier run, or forget it and note that one begins."""
+        now = datetime.now(UTC)
+        if self.succeeded and self._begun is not None:
+            why = why_from_the_top(self._whole, self.succeeded, self._begun, now, self._age)
+            if why is None:
+                return
+            _log.warning("the state file %s %s: the batch starts from the top", self.path, why)
+        self.succeeded = {}
+        begins = ("INSERT INTO begun VALUES (?, ?)", (self._batch, now.isoformat()))
+        write_all(connection, [*self._forgotten(), begins])
+
+
+def why_from_the_top(
+    batch: Batch, succeeded: Collection[Order], begun: datetime, now: datetime, age: float
+) -> str | None:
+    """Pure: why an earlier run is not to be gone on with; None if it is.
+
+    Args:
+        batch: the batch.
+        succeeded: which of its tasks have.
+        begun: when the earlier run began.
+        now: the time.
+        age: seconds after its begin in which a run is gone on with.
+    """
+    when = f"tells of a run that began at {begun:%Y-%m-%d %H:%M:%S} UTC"
+    if all_succeeded(batch, succeeded):
+        return f"{when}, succeeded with every task, and was ended before it could forget that"
+    # A clock that was set back must not keep a state for ever.
+    if abs((now - begun).total_seconds()) > age:
+        return (
+            f"{when} and was not run again within {age:g} s, in which it would have been gone on"
+            " with (state_age, --state-age)"
+        )
+    return None
+
+
+def all_succeeded(batch: Batch, succeeded: Collection[Order], above: Order = ()) -> bool:
+    """Pure: whether every task has, or is a batch of which every task has."""
+    return all(
+        (order := (*above, each.order_id)) in succeeded
+        or (isinstance(each.task, Batch) and all_succeeded(each.task, succeeded, order))
+        for each in batch.tasks
+    )
 
 
 def _name(order: Order) -> str:
     """``(2, 1)`` -> ``[2, 1]``."""
     return json.dumps(order)
+
+
+def _order(name: str) -> Order:
+    made = json.loads(name)
+    if not isinstance(made, list) or not all(isinstance(each, int) for each in made):
+        raise ValueError("it is damaged")
+    return tuple(made)
+
+
+def _moment(at: str) -> datetime:
+    made = datetime.fromisoformat(at)
+    if made.tzinfo is None:
+        raise ValueError("it is damaged")
+    return made
 
 
 def _ignore(_: None) -> None:

@@ -9,19 +9,20 @@ from typing import Any
 
 from anyio import to_thread
 
-from aiohaul.errors import DefinitionError
+from aiohaul.errors import DefinitionError, SettingsError
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.report import Report
 from aiohaul.s3.objects import uri
 from aiohaul.s3.resuming.journal import Journal, Place
 from aiohaul.session import Session
 from aiohaul.tasks.batch import run_batch
-from aiohaul.tasks.batch_state import BatchState
+from aiohaul.tasks.batch_state import STATE_AGE, BatchState
 from aiohaul.tasks.batches import Batch, is_batch, parse_any
 from aiohaul.tasks.definition import Transfer, parse
 from aiohaul.tasks.library import Tasks
 from aiohaul.tasks.resume import identity
 from aiohaul.tasks.single import run_single
+from aiohaul.tasks.turns import AT_ONCE
 from aiohaul.telemetry.runs import running
 
 
@@ -33,6 +34,8 @@ async def run(
     on_progress: OnProgress | None = None,
     journal: Path | None = None,
     state: Path | None = None,
+    state_age: float = STATE_AGE,
+    at_once: int | None = None,
     run_id: str | None = None,
 ) -> Report:
     """Carry out a task definition.
@@ -55,6 +58,10 @@ async def run(
             batch run again with it, after a crash, a kill, a cancellation or a failure, runs the
             others, and those that say ``retry_on_rerun``; once all have succeeded it starts from
             the top. It may serve many batches.
+        state_age: seconds after the begin of a batch (20 hours) in which it is gone on with; later
+            it starts from the top, and that is logged as a warning. ``math.inf``: however late.
+        at_once: how many transfers and executions of a batch run at once, with those of the
+            batches in it; None is 256. More wait their turn, and their timeouts do not run.
         run_id: what tells the log lines, spans and report of this run from others; None makes one.
 
     Returns:
@@ -74,9 +81,14 @@ async def run(
         FunctionError: a Lambda function ran and failed.
         OutcomeUnknownError: a Lambda function was called, and whether it ran is not known.
         TaskError: a Fargate task was not started, failed, or was not done in time.
-        SettingsError: there are no credentials, or no region.
+        SettingsError: there are no credentials, or no region; or ``at_once`` is less than 1, or
+            ``state_age`` not above 0.
         ServiceError: AWS, or the way to it, refused or failed a request.
     """
+    if at_once is not None and at_once < 1:
+        raise SettingsError(f"at_once must be at least 1, not {at_once}")
+    if not state_age > 0:  # nor is NaN
+        raise SettingsError(f"state_age must be above 0 seconds, not {state_age}")
     if is_batch(definition):
         # Files are read, and a thousand definitions checked.
         task = await to_thread.run_sync(parse_any, definition, tasks or {}, abandon_on_cancel=True)
@@ -84,16 +96,20 @@ async def run(
         task = parse_any(definition, None)
         if state is not None:
             raise DefinitionError("type", "only batches keep a state; transfers have a journal")
+        if at_once is not None:
+            raise DefinitionError("type", "at_once is for batches")
     async with AsyncExitStack() as stack:
         stack.enter_context(running(str(definition["type"]), run_id))
         kept = None
         if isinstance(task, Batch) and state is not None:
-            kept = await stack.enter_async_context(BatchState(state, task.identity))
+            kept = await stack.enter_async_context(BatchState(state, task, state_age))
         if session is None:
             session = await stack.enter_async_context(Session())
         tell = ignore if on_progress is None else on_progress  # which may be empty, and false
         if isinstance(task, Batch):
-            return await run_batch(task, session, tell, journal, kept)
+            return await run_batch(
+                task, session, tell, journal=journal, state=kept, at_once=at_once or AT_ONCE
+            )
         return await run_single(task, definition, session, tell, journal)
 
 

@@ -20,7 +20,8 @@ from aiohaul.s3.copying import plan
 from aiohaul.s3.copying.gate import Gate
 from aiohaul.s3.copying.plan import AnyDestination, Destination, LocalDestination, Source
 from aiohaul.s3.copying.target import Target
-from aiohaul.s3.local import check_directory, touch_file
+from aiohaul.s3.local import check_directory
+from aiohaul.s3.local_writing import touch_file
 from aiohaul.s3.objects import touch_object, uri
 from aiohaul.s3.resuming.journal import Entry
 from aiohaul.s3.streaming.writers import FileWriter, ObjectWriter, Writer

@@ -1,4 +1,4 @@
-"""Many sources to many destinations: who copies what, how much at once, and how it went."""
+"""Many sources to many destinations: who copies what, and how much at once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import anyio
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
 from aiohaul.concurrency import Budget, work
-from aiohaul.errors import HaulError, LocalFileExistsError, ObjectExistsError
-from aiohaul.progress import Copied, Event, Failed, Flagged, Found, OnProgress
-from aiohaul.report import DestinationReport, Failure
+from aiohaul.errors import HaulError
+from aiohaul.progress import Found, OnProgress
+from aiohaul.report import DestinationReport
 from aiohaul.s3.copying import plan
-from aiohaul.s3.copying.course import Course, check_plan, may_pass
+from aiohaul.s3.copying.course import Course, check_plan
 from aiohaul.s3.copying.errands import Errand, budgets, is_large, is_small, through_here
 from aiohaul.s3.copying.gate import Gate
+from aiohaul.s3.copying.outcomes import Outcomes
 from aiohaul.s3.copying.plan import AnyDestination, LocalDestination, Source
 from aiohaul.s3.copying.reread import check_same
 from aiohaul.s3.copying.server_side import PartsNotCopiedError, copy_server_side
@@ -27,7 +28,6 @@ from aiohaul.s3.resuming.resume import Resumed
 from aiohaul.s3.streaming import tee
 from aiohaul.s3.streaming.parts import LIMITS, Limits
 from aiohaul.s3.streaming.readers import FileReader, ObjectReader, Reader, StreamReader
-from aiohaul.s3.streaming.stream import Stream
 from aiohaul.settings import Settings
 from aiohaul.telemetry.runs import Copies
 
@@ -35,9 +35,6 @@ from aiohaul.telemetry.runs import Copies
 #: retries of single requests, and the seconds before that is tried again.
 _PASSES = 2
 _PAUSE = 2.0
-
-#: What a destination says whose key or name is taken.
-_TAKEN = (ObjectExistsError, LocalFileExistsError)
 
 _Job = Callable[[], Awaitable[None]]
 
@@ -66,8 +63,6 @@ class Fanout:
     ) -> None:
         self._clients = clients
         self._settings = settings
-        self._on_progress = on_progress
-        self._callback_failure: Exception | None = None
         self._limits = limits
         self._reread = reread
         self._journal = journal
@@ -75,10 +70,10 @@ class Fanout:
         self._places = plan.Places("")
         self._source_s3: Service | None = None
         self._large = Budget(limits.memory)
-        self._again: list[Errand] = []
-        self._last_pass = False
-        self._start = 0.0
         self._copies = Copies()
+        self._outcomes = Outcomes(
+            on_progress, self._courses, self._places, self._copies, journal, self._check
+        )
 
     async def copy(
         self,
@@ -104,15 +99,8 @@ class Fanout:
         try:
             return await self._copy(sources, destinations, action)
         except BaseExceptionGroup as group:
-            if self._callback_failure is not None:
-                raise self._callback_failure from group
-            raise
-
-    def _tell(self, event: Event) -> None:
-        try:
-            self._on_progress(event)
-        except Exception as error:
-            self._callback_failure = error  # raised by copy() as it is, not as part of a group
+            if self._outcomes.callback_failure is not None:
+                raise self._outcomes.callback_failure from group
             raise
 
     async def _copy(
@@ -121,9 +109,9 @@ class Fanout:
         destinations: Sequence[AnyDestination],
         action: plan.Action | None,
     ) -> tuple[DestinationReport, ...]:
-        self._start = anyio.current_time()
+        self._outcomes.start = anyio.current_time()
         names = await self.check(sources, destinations, action)
-        self._tell(
+        self._outcomes.tell(
             Found(
                 objects=len(sources),
                 size=sum(source.size for source in sources),
@@ -133,13 +121,10 @@ class Fanout:
         for course in self._courses:
             await course.prepare()
         await self._pass(await self._errands(sources))
-        if self._again:
+        if self._outcomes.again:
             await anyio.sleep(_PAUSE)
         for number in range(2, _PASSES + 1):
-            again, self._again = self._again, []
-            self._last_pass = number == _PASSES
-            self._give_another_chance()
-            await self._pass(again)
+            await self._pass(self._outcomes.next_pass(last=number == _PASSES))
         return tuple(course.report() for course in self._courses)
 
     async def check(
@@ -177,7 +162,7 @@ class Fanout:
         """Settle the ways to the sources and to the destinations."""
         if any(isinstance(source, S3Object) for source in sources):
             self._source_s3 = await self._clients.service("s3", self._settings)
-        self._courses = [await self._course(each, len(sources)) for each in destinations]
+        self._courses[:] = [await self._course(each, len(sources)) for each in destinations]
 
     async def _course(self, destination: AnyDestination, count: int) -> Course:
         gate = Gate(self._clients.max_requests)
@@ -211,15 +196,9 @@ class Fanout:
         for source in sources:
             there = [each for each in self._courses if (source.uri, each) in kept]
             for course in there:
-                await self._ended(course, source, None, kept=True)
+                await self._outcomes.enter(course, source, None, kept=True)
             errands.append((source, [each for each in self._courses if each not in there]))
         return errands
-
-    def _give_another_chance(self) -> None:
-        """Let a destination that could not be reached be tried once more."""
-        for course in self._courses:
-            if course.gate.stopped is not None and may_pass(course.gate.stopped):
-                course.gate.stopped = None
 
     async def _pass(self, errands: Sequence[Errand]) -> None:
         """Do errands: what S3 copies by itself and what goes through here, at the same time."""
@@ -266,7 +245,7 @@ class Fanout:
             return
         except HaulError as error:
             outcome = error
-        await self._settle(course, source, entry, outcome)
+        await self._outcomes.settle(course, source, entry, outcome)
 
     async def _tee_one(
         self,
@@ -281,7 +260,7 @@ class Fanout:
         if not going:
             budget.give_back(taken)
             for course in courses:
-                await self._ended(course, source, course.gate.stopped)
+                await self._outcomes.enter(course, source, course.gate.stopped)
             return
         entries = [self._entry(source, course) for course in going]
         writers = [
@@ -294,7 +273,7 @@ class Fanout:
                 await self._check_reread(source, going[index])
             except HaulError as error:
                 outcome = error
-            await self._settle(going[index], source, entries[index], outcome)
+            await self._outcomes.settle(going[index], source, entries[index], outcome)
             settled.add(index)
 
         settled: set[int] = set()
@@ -307,10 +286,10 @@ class Fanout:
         for index, course in enumerate(going):
             if index not in settled:
                 outcome = failures[index] if broken is None else broken
-                await self._settle(course, source, entries[index], outcome)
+                await self._outcomes.settle(course, source, entries[index], outcome)
         for course in courses:
             if course not in going:
-                await self._ended(course, source, course.gate.stopped)
+                await self._outcomes.enter(course, source, course.gate.stopped)
 
     def _tee_source(self, source: Source) -> tee.Source:
         # Over TLS bytes cannot be damaged on their way without a word.
@@ -342,78 +321,7 @@ class Fanout:
 
     async def _check_reread(self, source: Source, course: Course) -> None:
         if self._reread:
-            await check_same(self._reader(source), course, source)
+            await self._check(source, course)
 
-    async def _settle(
-        self, course: Course, source: Source, entry: Entry | None, outcome: tee.Outcome
-    ) -> None:
-        """Enter what became of one source at one destination, or put it off to the next pass."""
-        if not isinstance(outcome, HaulError):
-            if entry is not None:
-                entry.copied(outcome)
-            await self._ended(course, source, None)
-            return
-        if isinstance(outcome, _TAKEN) and await self._is_own(course, source):
-            await self._ended(course, source, None, kept=True)
-            return
-        await self._ended(course, source, outcome)
-
-    async def _is_own(self, course: Course, source: Source) -> bool:
-        """Whether what is in the way is what an interrupted run wrote and did not note any more.
-
-        Its bytes tell: a request of that run may even have been carried out only now.
-        """
-        if self._journal is None or not self._journal.resumed or isinstance(source, Stream):
-            return False
-        try:
-            await check_same(self._reader(source), course, source)
-        except HaulError:
-            return False
-        return True
-
-    async def _ended(
-        self, course: Course, source: Source, error: HaulError | None, *, kept: bool = False
-    ) -> None:
-        """Enter how one source fared at one destination; the last one brings the flag."""
-        if error is not None and not self._last_pass and self._worth_a_pass(source, error):
-            self._again.append((source, [course]))
-            return
-        course.left -= 1
-        target = course.destination.target(source.name)
-        attempt = 2 if self._last_pass else 1
-        self._copies.ended(source.uri, course, target, (source.size, attempt), error)
-        if error is None:
-            course.objects += 1
-            course.kept += kept
-            course.size += source.size
-            self._tell(Copied(source.uri, target, course.name, source.size, kept))
-        else:
-            course.failures.append(Failure.of(source.uri, error))
-            self._tell(Failed(source.uri, course.name, error))
-        if course.complete:
-            await self._flag(course)
-        course.seconds = anyio.current_time() - self._start
-
-    def _worth_a_pass(self, source: Source, error: HaulError) -> bool:
-        return isinstance(source, S3Object | LocalFile) and may_pass(error)
-
-    async def _flag(self, course: Course) -> None:
-        """Write a complete destination's flag, unless another one shares it and is not."""
-        destination = course.destination
-        place = self._places.of_flag(destination, course.endpoint)
-        sharing = [
-            each
-            for each in self._courses
-            if self._places.of_flag(each.destination, each.endpoint) == place
-        ]
-        if destination.flag is None or not all(each.complete for each in sharing):
-            return
-        try:
-            target = await course.write_flag()
-        except HaulError as error:
-            course.failures.append(Failure.of(str(destination.flag), error))
-            self._tell(Failed(str(destination.flag), course.name, error))
-            return
-        for each in sharing:
-            each.flag = target
-        self._tell(Flagged(target, course.name))
+    async def _check(self, source: Source, course: Course) -> None:
+        await check_same(self._reader(source), course, source)

@@ -10,7 +10,7 @@ from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.errors import PreconditionFailedError, VerificationError
 from aiohaul.s3.copying.target import Target
-from aiohaul.s3.local import PartialFile
+from aiohaul.s3.local_writing import PartialFile
 from aiohaul.s3.objects import find_object, unquoted, verify_size
 from aiohaul.s3.resuming.journal import Entry, SentPart
 from aiohaul.s3.streaming import checksums
