@@ -14,6 +14,7 @@ import aiohaul
 from aiohaul.aws.service import Service
 from faults.random_ends import descriptors
 from gateway import Gateway
+from servers import KEY, REGION, SECRET
 from store import Store
 from test_transfer import local, run, source, to, transfer
 
@@ -201,10 +202,15 @@ async def test_cancelled_upload_to_a_server_that_takes_nothing_keeps_no_connecti
 ) -> None:
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
+        server.settimeout(0)
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        keys = {"access_key_id": "key", "secret_access_key": "secret", "region": "eu-west-1"}
-        async with aiohaul.Session(endpoint_url=url, direct=direct, **keys) as session:
+        async with aiohaul.Session(
+            access_key_id=KEY,
+            secret_access_key=SECRET,
+            region=REGION,
+            endpoint_url=url,
+            direct=direct,
+        ) as session:
             s3 = await session._clients.service("s3")
             upload = s3.call("put_object", "it", Bucket="bucket", Key="key", Body=bytes(32 * MIB))
             task = asyncio.ensure_future(upload)
@@ -213,11 +219,11 @@ async def test_cancelled_upload_to_a_server_that_takes_nothing_keeps_no_connecti
                 before = descriptors()
                 await loop.sock_sendall(theirs, b"HTTP/1.1 100 Continue\r\n\r\n")
                 async with asyncio.timeout(10):
-                    while not stuck(s3):
+                    while not stuck(s3):  # noqa: ASYNC110  # the kernel has no event for it
                         await asyncio.sleep(0)
                 task.cancel()
                 async with asyncio.timeout(1):
                     with pytest.raises(asyncio.CancelledError):
                         await task
-                    while descriptors() >= before:
+                    while descriptors() >= before:  # noqa: ASYNC110  # nor for that
                         await asyncio.sleep(0)
