@@ -174,7 +174,7 @@ class Lane:
 
     async def _haul(self, session: aiohaul.Session, kind: str) -> None:
         """Start a transfer as often as it takes; then everything must be in its place."""
-        number = self.chance.randrange(1000)
+        number = self.chance.randrange(10**9)  # no name comes twice: what is kept of each shows
         files = {f"{each}-{number}": scenarios.FILES[each] for each in ("small", "middle", "empty")}
         scenario = scenarios.ALL[kind](self.world, files)
         await self.world.set_up(scenario)
@@ -336,6 +336,7 @@ async def soak(directory: Path, minutes: float, seed: int) -> Samples:
         assert not held, held
     for what, number in sorted({**counts, **trouble.met}.items()):
         print(f"{number:>9,} {what}")  # noqa: T201  # the counts
+    print(f"{trouble.met.total() - trouble.met['requests']:>9,} requests failed")  # noqa: T201
     return samples
 
 
