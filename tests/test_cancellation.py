@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 
 import aiohaul
+from aiohaul.aws.service import Service
+from faults.random_ends import descriptors
 from gateway import Gateway
+from servers import KEY, REGION, SECRET
 from store import Store
 from test_transfer import local, run, source, to, transfer
 
@@ -183,3 +187,43 @@ async def test_server_that_does_not_answer_holds_up_no_cancellation(
     start = gateway.rule(r"POST .*\?uploads", hold=True)
     await cancel_once(start.reached, run(transfer(local(tmp_path, fileRegex=".*"), to(s3, out))))
     await gateway.idle()
+
+
+def stuck(service: Service) -> bool:
+    """True once a request cannot be written any further."""
+    sessions = service._client._endpoint.http_session._sessions.values()
+    protocols = [each for http in sessions for each in http.connector._acquired]
+    return any(getattr(each, "writing_paused", False) for each in protocols)  # or still connecting
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["directly", "by the client"])
+async def test_cancelled_upload_to_a_server_that_takes_nothing_keeps_no_connection(
+    direct: bool,
+) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        async with aiohaul.Session(
+            access_key_id=KEY,
+            secret_access_key=SECRET,
+            region=REGION,
+            endpoint_url=url,
+            direct=direct,
+        ) as session:
+            s3 = await session._clients.service("s3")
+            upload = s3.call("put_object", "it", Bucket="bucket", Key="key", Body=bytes(32 * MIB))
+            task = asyncio.ensure_future(upload)
+            theirs, _ = await loop.sock_accept(server)
+            with theirs:
+                before = descriptors()
+                await loop.sock_sendall(theirs, b"HTTP/1.1 100 Continue\r\n\r\n")
+                async with asyncio.timeout(10):
+                    while not stuck(s3):  # noqa: ASYNC110  # the kernel has no event for it
+                        await asyncio.sleep(0)
+                task.cancel()
+                async with asyncio.timeout(1):
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+                    while descriptors() >= before:  # noqa: ASYNC110  # nor for that
+                        await asyncio.sleep(0)

@@ -5,12 +5,14 @@ The whole of it is `nox -s faults`: see tests/faults.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from faults import campaign, compute, quick, scenarios
+from faults import campaign, compute, quick, scenarios, soak
 from faults.campaign import Case
 from faults.random_ends import cancel_at_random
 from faults.world import World
@@ -74,3 +76,42 @@ async def test_cancellations_at_random_moments(
     quick.quicken(monkeypatch.setattr)
     ends = await cancel_at_random(tmp_path, 200, seed=20260101)
     assert {name for name, how in ends.ended if how == "cancelled"} >= {"transfer", "invoke"}
+
+
+@pytest.mark.parametrize("name", soak.GROWTH)
+def test_soak_tells_what_grows_steadily_and_not_what_only_warms_up(name: str) -> None:
+    at_rest = soak.Sample(0, 2**28, 2**26, 10**6, 90, 40)
+
+    def then(number: int, more: float) -> soak.Sample:
+        held = {name: getattr(at_rest, name) + int(more)}
+        return replace(at_rest, seconds=15.0 * number, **held)
+
+    most = soak.GROWTH[name]
+    warming_up = [then(number, 9 * most * min(number / 20, 1)) for number in range(60)]
+    assert soak.grown(warming_up) == []
+    restless = [then(number, most * (number % 2)) for number in range(60)]
+    assert soak.grown(restless) == []
+    leaking = [then(number, most * number / 19) for number in range(60)]
+    assert soak.grown(leaking) == [name]
+
+
+async def test_soak_pauses_when_all_have_come_to_the_end_of_what_they_do() -> None:
+    pauses = soak.Pauses(2)
+    busy: list[bool] = [False, False]
+
+    async def lane(number: int) -> None:
+        while not pauses.over:
+            busy[number] = True
+            for _ in range(3 + number):
+                await asyncio.sleep(0)
+            busy[number] = False
+            await pauses.pause()
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(2):
+            tasks.create_task(lane(number))
+        for turn in range(3):
+            await asyncio.sleep(0)
+            async with pauses.all_pause():
+                assert busy == [False, False]
+                pauses.over = turn == 2

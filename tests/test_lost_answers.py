@@ -16,6 +16,7 @@ from faults import front as faults
 from faults import quick
 from faults.front import Point, Trouble
 from faults.quick import PART
+from faults.strict_s3 import Call, Reply
 from faults.world import World
 from servers import KEY, REGION, SECRET
 
@@ -101,3 +102,23 @@ async def test_uploads_of_others_stay(world: World) -> None:
     await world.troubled(Trouble(faults.LOST, BEGIN))
     await copy(world)
     assert sorted(world.home.uploads) == sorted(theirs)
+
+
+@pytest.mark.parametrize("noted", [False, True], ids=["no journal", "journal"])
+@pytest.mark.parametrize(("initiator", "stays"), [("somebody else", True), (KEY, False)])
+async def test_upload_that_somebody_else_began_in_those_seconds_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch, initiator: str, stays: bool, noted: bool
+) -> None:
+    """Where the server tells who began it; one that is ours by all signs goes."""
+    begin = world.home._CreateMultipartUpload
+
+    def begin_after_them(call: Call) -> Reply:
+        if not world.home.begun:
+            world.home.open("theirs", ("direct", "large"), age=0, initiator=initiator)
+        return begin(call)
+
+    monkeypatch.setattr(world.home, "_CreateMultipartUpload", begin_after_them)
+    await world.troubled(Trouble(faults.LOST, BEGIN))
+    await copy(world, journal=world.state / "j" if noted else None)
+    assert list(world.home.uploads) == ["theirs"] * stays
+    assert world.home.contents("direct") == {"large": LARGE}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from contextlib import suppress
 
 import anyio
@@ -101,6 +103,24 @@ async def test_cancelled_ones_in_line_do_not_hold_up_those_who_ask_later() -> No
     slots.release()
     await asyncio.wait_for(slots.acquire(), 1)
     assert slots.held == 1
+
+
+async def test_line_forgets_those_who_were_cancelled_while_every_slot_is_held() -> None:
+    slots = Slots(1)
+    await slots.acquire()
+    waiting = [asyncio.create_task(slots.acquire()) for _ in range(3)]
+    await settled()
+    # What a task waits for is known by nobody else but the line.
+    turns = [weakref.ref(each._fut_waiter) for each in waiting]  # type: ignore[attr-defined]
+    last = waiting.pop()
+    for each in waiting:
+        each.cancel()
+    await asyncio.wait(waiting)
+    del each, waiting
+    gc.collect()
+    assert [turn() is None for turn in turns] == [True, True, False]
+    slots.release()
+    await asyncio.wait_for(last, 1)
 
 
 async def test_scope_that_is_cancelled_ends_the_wait() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
@@ -116,7 +116,8 @@ class Slots:
     def __init__(self, total: int) -> None:
         self._total = total
         self._held = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        #: in order; an OrderedDict is left from anywhere in it, and from its head, at the same cost
+        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     @property
     def total(self) -> int:
@@ -139,10 +140,11 @@ class Slots:
             self._held += 1
             return
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting[turn] = None
         try:
             await turn
         except asyncio.CancelledError:
+            self._waiting.pop(turn, None)
             if not turn.cancelled():  # it was handed over at that very moment
                 self.release()
             raise
@@ -153,10 +155,9 @@ class Slots:
         self._hand_on()
 
     def _hand_on(self) -> None:
-        # Those that were cancelled stay in line until it is their turn.
         while self._waiting and self._held < self._total:
-            turn = self._waiting.popleft()
-            if not turn.done():
+            turn, _ = self._waiting.popitem(last=False)
+            if not turn.done():  # else it was cancelled, and its task has not run since
                 self._held += 1
                 turn.set_result(None)
 

@@ -28,6 +28,8 @@ _ARN = "arn:aws:lambda:eu-west-1:111122223333:function:work"
 #: Seconds that a task may take; it takes two looks.
 _TIMEOUT = 3.0
 _INTERVAL = 0.02
+#: Calls of a function whose runs are remembered.
+_REMEMBERED = 100
 
 
 class Captured:
@@ -139,6 +141,7 @@ class LambdaStage(Stage):
     """A function that is called once."""
 
     attempts: int = 1
+    server: FakeLambda = field(default_factory=FakeLambda)
     number: int = 0
     counted: Counter[int] = field(default_factory=Counter)
 
@@ -150,6 +153,9 @@ class LambdaStage(Stage):
     def begin(self, trouble: Trouble) -> None:
         self.front.trouble = trouble
         self.number += 1
+        # A record of everything would grow for as long as a soak lasts.
+        self.server.invocations.clear()
+        del self.counted[self.number - _REMEMBERED]
 
     async def work(self, request: Request) -> None:
         # It stands there three times: one of them may have been damaged on its way.
@@ -240,7 +246,7 @@ async def _lambda(attempts: int) -> AsyncIterator[Stage]:
     async with front.serving(), _session(front) as session:
         name = "lambda" if attempts == 1 else f"lambda, {attempts} attempts"
         not_here = frozenset({KILLED, KILLED_ACTED, faults.FALSE_200})
-        stage = LambdaStage(name, front, session, not_here, attempts)
+        stage = LambdaStage(name, front, session, not_here, attempts, server)
         functions[_ARN] = stage.work
         yield stage
 

@@ -3,8 +3,10 @@
     python tests/faults/soak.py [--minutes 15] [--seed N] [--directory soak-results]
 
 Transfers, uploads, downloads, watches and invocations run side by side in one Session, and some of
-them are cancelled. Every object is accounted for; memory, descriptors and tasks must not grow from
-the middle of the run to its end. They are written to samples.csv, and drawn in soak.png.
+them are cancelled. Every object is accounted for. From time to time all of them pause, and what is
+held then is counted: from the middle third of the run to its last one none of it may grow by more
+than is allowed it (the first third warms up). The counts are written to samples.csv, and drawn in
+soak.png. The servers are in the same process: what they held would be counted as well.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
+import ctypes
 import gc
 import logging
 import os
@@ -21,7 +24,9 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +56,18 @@ FAULTS = (
 CANCELLED = 30
 LANES = 4
 #: Seconds between two samples.
-EVERY = 10.0
-#: What may be added from the middle to the end: bytes, descriptors, tasks.
-GROWTH = (8 * 2**20, 8, 8)
+EVERY = 15.0
+#: What each count may be more at the end than in the middle. Thousands of operations lie between
+#: the two: what each of them left behind would be many times as much.
+GROWTH = {
+    "memory": 16 * 2**20,  # freed memory that lies between what is in use is not given back
+    "heap": 2 * 2**20,
+    "blocks": 2000,
+    "descriptors": 8,
+    "tasks": 8,
+}
+#: Types of objects that are shown, of those that have grown the most.
+SHOWN = 10
 
 
 class AtRandom(Trouble):
@@ -70,7 +84,46 @@ class AtRandom(Trouble):
             return None
         fault = self._chance.choice(FAULTS)
         self.met[fault] += 1
+        self.bodies.clear()  # every name that there ever was
         return fault
+
+
+class Pauses:
+    """Where all who work side by side pause together: what is held then is held by nobody's work.
+
+    Args:
+        lanes: how many they are.
+
+    Attributes:
+        over: they are to end.
+    """
+
+    def __init__(self, lanes: int) -> None:
+        self.over = False
+        self._lanes = lanes
+        self._here = 0
+        self._all_here = asyncio.Event()
+        self._go = asyncio.Event()
+        self._go.set()
+
+    async def pause(self) -> None:
+        """Called between two operations: wait, if there is a pause."""
+        if self._go.is_set():
+            return
+        self._here += 1
+        if self._here == self._lanes:
+            self._all_here.set()
+        await self._go.wait()
+
+    @asynccontextmanager
+    async def all_pause(self) -> AsyncIterator[None]:
+        """Let all pause, and go on afterwards."""
+        self._here = 0
+        self._all_here.clear()
+        self._go.clear()
+        await self._all_here.wait()
+        yield
+        self._go.set()
 
 
 @dataclass
@@ -83,9 +136,11 @@ class Lane:
     trouble: AtRandom
     counts: Counter[str]
 
-    async def go_on(self, session: aiohaul.Session, until: float) -> None:
-        loop = asyncio.get_running_loop()
-        while loop.time() < until:
+    async def go_on(self, session: aiohaul.Session, pauses: Pauses) -> None:
+        while True:
+            await self._rest(pauses)
+            if pauses.over:
+                return
             kind = self.chance.choice(["transfer", "upload", "download", "watch", "lambda"])
             match kind:
                 case "lambda":
@@ -94,6 +149,13 @@ class Lane:
                     await self._watch(session)
                 case _:
                     await self._haul(session, kind)
+
+    async def _rest(self, pauses: Pauses) -> None:
+        """Hold nothing while all pause: how much the last operation left on its servers varies."""
+        await self.world.idle()
+        for s3 in (self.world.home, self.world.away):
+            s3.reset()
+        await pauses.pause()
 
     async def _ended(self, task: asyncio.Task[Any], kind: str) -> bool:
         """Let it end, or end it: True if it succeeded."""
@@ -112,7 +174,7 @@ class Lane:
 
     async def _haul(self, session: aiohaul.Session, kind: str) -> None:
         """Start a transfer as often as it takes; then everything must be in its place."""
-        number = self.chance.randrange(1000)
+        number = self.chance.randrange(10**9)  # no name comes twice: what is kept of each shows
         files = {f"{each}-{number}": scenarios.FILES[each] for each in ("small", "middle", "empty")}
         scenario = scenarios.ALL[kind](self.world, files)
         await self.world.set_up(scenario)
@@ -162,36 +224,99 @@ class Lane:
 
 @dataclass(frozen=True)
 class Sample:
+    """What is held at a moment.
+
+    Attributes:
+        seconds: since the start.
+        memory: bytes of this process, as the system counts them.
+        heap: bytes that are allocated and not freed, but for Python's small objects.
+        blocks: Python's objects, and what else lies among them.
+        descriptors: open files and sockets.
+        tasks: of the event loop.
+    """
+
     seconds: float
     memory: int
+    heap: int
+    blocks: int
     descriptors: int
     tasks: int
 
 
+COUNTED = [field.name for field in fields(Sample)][1:]
+
+
+class MallInfo(ctypes.Structure):
+    """What the C library tells of its heap: struct mallinfo2."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
 def sample(start: float) -> Sample:
+    gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
+    libc = ctypes.CDLL(None)
+    libc.mallinfo2.restype = MallInfo
+    told = libc.mallinfo2()
     return Sample(
         round(asyncio.get_running_loop().time() - start, 1),
         pages * os.sysconf("SC_PAGE_SIZE"),
+        told.uordblks + told.hblkhd,
+        sys.getallocatedblocks(),
         descriptors(),
         len(asyncio.all_tasks()),
     )
 
 
-async def soak(directory: Path, minutes: float, seed: int) -> list[Sample]:
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-    until = start + minutes * 60
-    counts: Counter[str] = Counter()
-    samples: list[Sample] = []
-    trouble = AtRandom(random.Random(seed))  # noqa: S311  # no secret
+def types() -> Counter[str]:
+    """The objects that refer to others, by type."""
+    return Counter(f"{kind.__module__}.{kind.__qualname__}" for kind in map(type, gc.get_objects()))
 
-    async def look() -> None:
-        while loop.time() + EVERY < until or not samples:
-            await asyncio.sleep(min(EVERY, minutes * 60 / 10))
-            gc.collect()
-            samples.append(sample(start))
-            print(samples[-1], trouble.met["requests"], "requests", flush=True)  # noqa: T201
+
+@dataclass
+class Samples:
+    """The samples of a run.
+
+    Attributes:
+        taken: all of them.
+        meanwhile: how many objects of each type were added since the end of the first third.
+    """
+
+    taken: list[Sample]
+    meanwhile: Counter[str]
+
+    async def take(self, pauses: Pauses, seconds: float, told: Counter[str]) -> None:
+        """Take them for so long, and then let all end."""
+        start = asyncio.get_running_loop().time()
+        count = max(round(seconds / EVERY), 9)
+        before: Counter[str] = Counter()
+        for number in range(count):
+            await asyncio.sleep(start + (number + 1) * seconds / count - now())
+            async with pauses.all_pause():
+                if number == count // 3 - 1:
+                    before = types()
+                self.taken.append(sample(start))
+                pauses.over = number == count - 1
+            print(self.taken[-1], told["requests"], "requests", flush=True)  # noqa: T201
+        self.meanwhile = types()
+        self.meanwhile.subtract(before)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def soak(directory: Path, minutes: float, seed: int) -> Samples:
+    counts: Counter[str] = Counter()
+    samples = Samples([], Counter())
+    trouble = AtRandom(random.Random(seed))  # noqa: S311  # no secret
+    pauses = Pauses(LANES)
 
     async def lane(number: int, session: aiohaul.Session) -> None:
         chance = random.Random(seed + number)  # noqa: S311  # no secret
@@ -199,32 +324,37 @@ async def soak(directory: Path, minutes: float, seed: int) -> list[Sample]:
         place.mkdir()
         async with World(place) as world, compute.ALL["lambda"]() as functions:
             assert isinstance(functions, compute.LambdaStage)
-            await Lane(world, functions, chance, trouble, counts).go_on(session, until)
+            await Lane(world, functions, chance, trouble, counts).go_on(session, pauses)
             await world.idle()
 
     async with aiohaul.Session() as session:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(look())
+            tasks.create_task(samples.take(pauses, minutes * 60, trouble.met))
             for number in range(LANES):
                 tasks.create_task(lane(number, session))
         held = campaign.held_connections(session)
         assert not held, held
     for what, number in sorted({**counts, **trouble.met}.items()):
         print(f"{number:>9,} {what}")  # noqa: T201  # the counts
+    print(f"{trouble.met.total() - trouble.met['requests']:>9,} requests failed")  # noqa: T201
     return samples
 
 
 def grown(samples: list[Sample]) -> list[str]:
-    """What is more at the end than it was in the middle, by more than it may be."""
-    third = samples[len(samples) // 3 : 2 * len(samples) // 3]
-    last = samples[-len(samples) // 3 :]
+    """What is more in the last third than it was in the middle one, by more than it may be."""
+    third = len(samples) // 3
     wrong = []
-    for name, most in zip(("memory", "descriptors", "tasks"), GROWTH, strict=True):
-        before, after = (
-            statistics.median(getattr(x, name) for x in part) for part in (third, last)
+    for name, most in GROWTH.items():
+        values = [getattr(each, name) for each in samples]
+        first, middle, last = (
+            statistics.median(part)
+            for part in (values[:third], values[third:-third], values[-third:])
         )
-        print(f"{name}: {before:,.0f} in the middle, {after:,.0f} at the end")  # noqa: T201
-        if after - before > most:
+        print(  # noqa: T201  # the verdict
+            f"{name}: {first:,.0f} in the first third, {middle:,.0f} in the middle one,"
+            f" {last:,.0f} in the last one; {last - middle:+,.0f} of {most:,} that it may grow"
+        )
+        if last - middle > most:
             wrong.append(name)
     return wrong
 
@@ -235,12 +365,12 @@ def draw(samples: list[Sample], file: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415  # as above
 
-    figure, axes = plt.subplots(3, 1, sharex=True, figsize=(8, 7))
-    for axis, name, scale in zip(
-        axes, ("memory", "descriptors", "tasks"), (2**20, 1, 1), strict=True
-    ):
+    figure, axes = plt.subplots(len(COUNTED), 1, sharex=True, figsize=(8, 11))
+    for axis, name in zip(axes, COUNTED, strict=True):
+        in_bytes = name in ("memory", "heap")
+        scale = 2**20 if in_bytes else 1
         axis.plot([x.seconds for x in samples], [getattr(x, name) / scale for x in samples])
-        axis.set_ylabel("memory, MiB" if name == "memory" else name)
+        axis.set_ylabel(f"{name}, MiB" if in_bytes else name)
         axis.set_ylim(bottom=0)
     axes[-1].set_xlabel("seconds")
     figure.tight_layout()
@@ -261,13 +391,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         samples = asyncio.run(soak(Path(directory), chosen.minutes, chosen.seed))
     with (chosen.directory / "samples.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["seconds", "memory", "descriptors", "tasks"])
-        writer.writerows([x.seconds, x.memory, x.descriptors, x.tasks] for x in samples)
-    draw(samples, chosen.directory / "soak.png")
-    wrong = grown(samples)
+        writer = csv.DictWriter(file, ["seconds", *COUNTED])
+        writer.writeheader()
+        writer.writerows(asdict(each) for each in samples.taken)
+    draw(samples.taken, chosen.directory / "soak.png")
+    wrong = grown(samples.taken)
     if wrong:
-        print(f"grown: {', '.join(wrong)}")  # noqa: T201  # the verdict
+        print(f"grown: {', '.join(wrong)}. Objects that were added:")  # noqa: T201  # the verdict
+        for name, number in samples.meanwhile.most_common(SHOWN):
+            print(f"{number:>+9,} {name}")  # noqa: T201  # as above
     return bool(wrong)
 
 

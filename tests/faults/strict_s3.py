@@ -104,6 +104,7 @@ class Opened:
     algorithm: Algorithm | None
     parts: dict[int, Thing] = field(default_factory=dict)
     begun: datetime = field(default_factory=lambda: datetime.now(UTC))
+    initiator: str = ""
 
 
 class RefusedError(Exception):
@@ -142,10 +143,10 @@ class StrictS3:
         self.buckets.add(bucket)
         self.objects[bucket, key] = Thing(data, md5(data), kept)
 
-    def open(self, upload_id: str, place: Place, *, age: float) -> None:
-        """Begin an upload so many seconds ago, as somebody else."""
+    def open(self, upload_id: str, place: Place, *, age: float, initiator: str = "") -> None:
+        """Begin an upload so many seconds ago, as somebody else, who is not told unless named."""
         begun = datetime.now(UTC) - timedelta(seconds=age)
-        self.uploads[upload_id] = Opened(place, {}, None, begun=begun)
+        self.uploads[upload_id] = Opened(place, {}, None, begun=begun, initiator=initiator)
 
     def contents(self, bucket: str) -> dict[str, bytes]:
         return {key: each.data for (where, key), each in self.objects.items() if where == bucket}
@@ -310,7 +311,9 @@ class StrictS3:
         self.begun += 1
         upload_id = f"upload-{self.begun:08}-abcdefgh"
         name = call.headers.get("x-amz-checksum-algorithm", "")
-        self.uploads[upload_id] = Opened(call.place, _kept(call.headers), algorithms().get(name))
+        self.uploads[upload_id] = Opened(
+            call.place, _kept(call.headers), algorithms().get(name), initiator=_identity(call)
+        )
         told = {
             each: call.headers[each]
             for each in ("x-amz-checksum-algorithm", "x-amz-checksum-type")
@@ -379,7 +382,7 @@ class StrictS3:
         prefix, bucket = call.query.get("prefix", ""), call.place[0]
         entries = "".join(
             f"<Upload><Key>{escape(each.place[1])}</Key><UploadId>{upload_id}</UploadId>"
-            f"<Initiated>{_iso(each.begun)}</Initiated></Upload>"
+            f"{_initiator(each)}<Initiated>{_iso(each.begun)}</Initiated></Upload>"
             for upload_id, each in self.uploads.items()
             if each.place[0] == bucket and each.place[1].startswith(prefix)
         )
@@ -418,6 +421,15 @@ def _now(name: str) -> str:
 
 def _iso(when: datetime) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def _identity(call: Call) -> str:
+    """Whose keys a request is signed with."""
+    return call.headers.get("authorization", "").partition("Credential=")[2].partition("/")[0]
+
+
+def _initiator(upload: Opened) -> str:
+    return f"<Initiator><ID>{escape(upload.initiator)}</ID></Initiator>" * bool(upload.initiator)
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:

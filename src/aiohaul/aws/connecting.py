@@ -1,10 +1,14 @@
-"""Whether a request may have reached its server: not while it still waits for its connection."""
+"""The connections of requests: whether one may have reached its server, and what it leaves behind.
+
+It has reached nobody while it still waits for its connection.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Protocol
 
 
@@ -34,19 +38,30 @@ def noting(note: Note) -> Iterator[None]:
 
 
 def telling(connector: Any) -> Any:
-    """Make a connector of aiohttp's tell who waits for its connections."""
+    """Make a connector of aiohttp's tell who waits for its connections.
+
+    And let what a request has not sent by its end go with it: a server that takes no bytes would
+    hold a connection that is closed, which sends what it has first, for as long as it likes.
+    """
     connect = connector.connect
 
     async def connect_and_tell(*arguments: Any, **options: Any) -> Any:
         note = _note.get()
-        if note is None:
-            return await connect(*arguments, **options)
-        # Once: a second connection is that of another try, and says nothing of the first.
-        _note.set(None)
-        note(reached=False)
+        if note is not None:
+            # Once: a second connection is that of another try, and says nothing of the first.
+            _note.set(None)
+            note(reached=False)
         connection = await connect(*arguments, **options)
-        note(reached=True)
+        if note is not None:
+            note(reached=True)
+        connection.add_callback(partial(_discard, connection.transport))
         return connection
 
     connector.connect = connect_and_tell
     return connector
+
+
+def _discard(transport: Any) -> None:
+    """Called when a request is done with its connection: what is left to send is nobody's."""
+    if transport is not None and transport.get_write_buffer_size():
+        transport.abort()

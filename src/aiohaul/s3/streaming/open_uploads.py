@@ -39,12 +39,14 @@ class OpenUpload:
         key: what it would become.
         upload_id: the server's name for it.
         age: seconds since it was begun, both by the server's clock; None if it does not say.
+        initiator: who began it, by the server's name for them; None if it does not say.
     """
 
     bucket: str
     key: str
     upload_id: str
     age: float | None = None
+    initiator: str | None = None
 
 
 def may_have_begun(error: HaulError) -> bool:
@@ -94,6 +96,8 @@ async def abort_lost(
 
     They have no part, and were not there before. Where nobody looked what was there before, they
     are as young as these requests by the server's own clock; one that does not tell keeps them.
+    Where the listing tells of them and of our own upload who began it, that is the same: what
+    somebody else began there meanwhile is left alone.
 
     Args:
         target: of the upload.
@@ -104,9 +108,13 @@ async def abort_lost(
     Raises:
         ServiceError: or one of its kinds.
     """
-    async for each in open_uploads(target):
+    there = [each async for each in open_uploads(target)]
+    us = next((each.initiator for each in there if each.upload_id == own), None)
+    for each in there:
         young = each.age is not None and each.age <= within + _ROUNDED
-        if each.upload_id != own and (young if others is None else each.upload_id not in others):
+        new = young if others is None else each.upload_id not in others
+        theirs = None not in (us, each.initiator) and each.initiator != us
+        if each.upload_id != own and new and not theirs:
             await _abort_if_empty(target, each)
 
 
@@ -139,7 +147,9 @@ async def open_uploads(target: Target) -> AsyncIterator[OpenUpload]:
             return
         for told in page.get("Uploads", ()):
             if told.get("Key") == target.key:
-                yield OpenUpload(target.bucket, target.key, told["UploadId"], _age(page, told))
+                initiator = told.get("Initiator", {}).get("ID") or None
+                age = _age(page, told)
+                yield OpenUpload(target.bucket, target.key, told["UploadId"], age, initiator)
         if not page.get("IsTruncated"):
             return
         further = {
