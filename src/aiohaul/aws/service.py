@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from aiohaul.aws.direct.wire import Wire
 from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
 from aiohaul.aws.retry import ATTEMPTS, pause_before
+from aiohaul.aws.secrecy import without_words
 from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
 from aiohaul.telemetry.requests import failed_attempt, request
 
@@ -181,6 +183,7 @@ class Service:
         read_timeout: float,
         note: Note,
         attempt: int = 1,
+        secret: bool = False,
         **parameters: Any,
     ) -> tuple[bytes, dict[str, Any]]:
         """Call a function once (Lambda Invoke): its payload's bytes, and the rest of the answer.
@@ -191,6 +194,7 @@ class Service:
             read_timeout: seconds of silence on the connection before it is given up.
             note: told whether the function may have been reached.
             attempt: how often it is sent with this, for the log.
+            secret: no error may repeat what is answered: that may repeat the payload.
             parameters: the operation's own.
 
         Raises:
@@ -199,6 +203,7 @@ class Service:
         self._check()
         async with self._pace.slot():
             with (
+                without_words("Invoke") if secret else nullcontext(),
                 request(self._name, "Invoke", target, {}, attempt) as told,
                 translated("Invoke", target),
                 noting(note),

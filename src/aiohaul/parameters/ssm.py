@@ -11,6 +11,7 @@ from typing import Any, Literal
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.errors import service_error, translated
 from aiohaul.aws.service import Service
+from aiohaul.hidden import Marked
 from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.settings import Settings
 
@@ -20,9 +21,10 @@ GET_BATCH = 10
 ParameterType = Literal["String", "StringList", "SecureString"]
 
 
+@Marked.register
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One parameter.
+    """One parameter. It may stand in a payload of Lambda for its value, which is hidden then.
 
     Attributes:
         name: its name.
