@@ -13,6 +13,7 @@ import aiohttp
 from botocore import exceptions as botocore
 from botocore.parsers import ResponseParserError
 
+from aiohaul.aws.retry import EXPIRED
 from aiohaul.aws.secrecy import quiet
 from aiohaul.errors import (
     AccessDeniedError,
@@ -39,11 +40,7 @@ from aiohaul.errors import (
 _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
     code: (cls, advice)
     for cls, advice, codes in (
-        (
-            BucketNotFoundError,
-            "Create the bucket or correct its name.",
-            ("NoSuchBucket",),
-        ),
+        (BucketNotFoundError, "Create the bucket or correct its name.", ("NoSuchBucket",)),
         (
             ObjectNotFoundError,
             "It does not exist, or was deleted meanwhile.",
@@ -80,14 +77,17 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
             (
                 "InvalidAccessKeyId",
                 "SignatureDoesNotMatch",
-                "ExpiredToken",
-                "ExpiredTokenException",
                 "InvalidToken",
                 "InvalidClientTokenId",
                 "UnrecognizedClientException",
                 "RequestTimeTooSkewed",
                 "AuthFailure",
             ),
+        ),
+        (
+            CredentialsError,
+            "Get new keys and a token, or name a role, which renews them; else check the clock.",
+            EXPIRED,
         ),
         (
             PreconditionFailedError,

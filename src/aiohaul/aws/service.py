@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from functools import lru_cache, partial
@@ -13,11 +14,11 @@ from urllib.parse import urlsplit
 import anyio
 
 from aiohaul.aws.connecting import Note, noting
-from aiohaul.aws.credentials import is_aws
+from aiohaul.aws.credentials import Renewal, is_aws
 from aiohaul.aws.direct.wire import Wire
 from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
-from aiohaul.aws.retry import ATTEMPTS, pause_before
+from aiohaul.aws.retry import ATTEMPTS, EXPIRED, pause_before
 from aiohaul.aws.secrecy import without_words
 from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
 from aiohaul.telemetry.requests import failed_attempt, request
@@ -26,6 +27,10 @@ T = TypeVar("T")
 #: Sends one request, once.
 Send = Callable[[Note], Awaitable[dict[str, Any]]]
 
+_log = logging.getLogger(__name__)
+
+#: The status of S3's answers to what is expired.
+_BAD_REQUEST = 400
 #: Bytes of a payload that are written without giving the event loop a turn.
 _ONE_GO = 2**20
 #: A parameter of no operation: it is taken out again before the request is built.
@@ -42,11 +47,18 @@ class Service:
     """
 
     def __init__(
-        self, client: Any, pace: Pace, check: Callable[[], None], credentials: Any = None
+        self,
+        client: Any,
+        pace: Pace,
+        check: Callable[[], None],
+        credentials: Any = None,
+        *,
+        direct: bool = True,
     ) -> None:
         self._client = client
         self._name: str = client.meta.service_model.service_name
-        self._wire = Wire(client, credentials)
+        self._wire = Wire(client, credentials if direct else None)
+        self._renewal = Renewal(credentials)
         self._pace = pace
         self._check = check
         client.meta.events.register("provide-client-params.lambda.Invoke", _move_read_timeout)
@@ -136,8 +148,7 @@ class Service:
         """
 
         async def send(number: int, note: Note) -> dict[str, Any]:
-            with noting(note):
-                return await self._send(operation, target, parameters, number)
+            return await self._send(operation, target, parameters, number, note)
 
         return await self._again_and_again(lambda number: attempt(partial(send, number)))
 
@@ -165,12 +176,15 @@ class Service:
             SessionError: the Session has ended.
         """
 
-        async def once(number: int) -> tuple[bytes, dict[str, Any]]:
+        async def send(number: int) -> tuple[bytes, dict[str, Any]]:
             with (
                 request(self._name, "GetObject", target, parameters, number) as told,
                 translated("GetObject", target),
             ):
                 return told(await self._wire.read(parameters))
+
+        async def once(number: int) -> tuple[bytes, dict[str, Any]]:
+            return await self._renewing(partial(send, number))
 
         return await self._again_and_again(once)
 
@@ -200,8 +214,8 @@ class Service:
         Raises:
             ServiceError: or one of its kinds; UnreachableError if nothing was sent.
         """
-        self._check()
-        async with self._pace.slot():
+
+        async def send() -> tuple[bytes, dict[str, Any]]:
             with (
                 without_words("Invoke") if secret else nullcontext(),
                 request(self._name, "Invoke", target, {}, attempt) as told,
@@ -215,15 +229,44 @@ class Service:
                 async with answer.pop("Payload") as stream:
                     return told((await stream.read(), answer))
 
+        self._check()
+        async with self._pace.slot():
+            return await self._renewing(send, note)
+
     async def _send(
-        self, operation: str, target: str, parameters: Mapping[str, Any], number: int = 1
+        self,
+        operation: str,
+        target: str,
+        parameters: Mapping[str, Any],
+        number: int = 1,
+        note: Note | None = None,
     ) -> dict[str, Any]:
         name = _api_name(operation)
-        with (
-            request(self._name, name, target, parameters, number) as told,
-            translated(name, target),
-        ):
-            return told(await self._wire.call(operation, parameters))
+
+        async def send() -> dict[str, Any]:
+            with (
+                request(self._name, name, target, parameters, number) as told,
+                translated(name, target),
+                nullcontext() if note is None else noting(note),
+            ):
+                return told(await self._wire.call(operation, parameters))
+
+        return await self._renewing(send, note)
+
+    async def _renewing(self, send: Callable[[], Awaitable[T]], note: Note | None = None) -> T:
+        """Send a request; once more, with new credentials, if these are refused as expired."""
+        used = self._renewal.current
+        try:
+            return await send()
+        except ServiceError as error:
+            if not _expired(error):
+                raise
+            if note is not None:
+                note(reached=False)  # whoever is refused for this has done nothing yet
+            if not await self._renewal.renew(used):
+                raise
+            _log.info("%s; the credentials were renewed, and it is sent again", error.problem)
+        return await send()
 
     async def _again_and_again(
         self,
@@ -252,6 +295,11 @@ class Service:
                 return answer
             await anyio.sleep(pause)
         raise AssertionError  # pragma: no cover  # the loop returns or raises
+
+
+def _expired(error: ServiceError) -> bool:
+    """True if the credentials are refused as expired; a HEAD has no body that would say so."""
+    return error.code in EXPIRED or (error.operation, error.status) == ("HeadObject", _BAD_REQUEST)
 
 
 def _move_read_timeout(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
