@@ -16,7 +16,7 @@ import servers
 from gateway import Gateway, gateway
 from store import Store, store
 
-pytest_plugins = ("compute_fixtures", "otf_fixtures", "watch_fixtures")
+pytest_plugins = ("compute_fixtures", "otf_fixtures", "telemetry_fixtures", "watch_fixtures")
 
 
 @pytest.fixture(autouse=True)

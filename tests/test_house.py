@@ -16,7 +16,7 @@ import aiohaul
 ROOT = Path(inspect.getfile(aiohaul)).parent
 #: From the ground up: a room imports from its own floor and those below.
 FLOORS = [
-    {"errors", "progress", "report", "concurrency", "looking", "logs", "telemetry"},
+    {"errors", "hidden", "progress", "report", "concurrency", "looking", "logs", "telemetry"},
     {"settings"},
     {"aws"},
     {"s3", "compute", "parameters"},
@@ -32,7 +32,7 @@ BatchStarted BatchStateError BatchTaskReport BatchTimeoutError BucketNotFoundErr
 ClusterNotFoundError CollisionError Conditions ConflictError Copied CredentialsError CursorError
 DefinitionError Destination DestinationReport DurableExecution DurableExecutionError
 DurableTimeoutError EndpointError Event Failed Failure FargateHandler FargateReport Flagged Found
-FunctionError FunctionNameError FunctionNotFoundError HaulError Invocation InvocationReport
+FunctionError FunctionNameError FunctionNotFoundError HaulError Hidden Invocation InvocationReport
 JournalBusyError JournalError LambdaHandler LocalDestination LocalFile LocalFileError
 LocalFileExistsError LogGroupNotFoundError LogLine LogsHandler MissingExtraError NothingFoundError
 ObjectExistsError ObjectNotFoundError OutcomeUnknownError Parameter ParameterNotFoundError

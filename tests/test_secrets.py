@@ -5,21 +5,25 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import pickle
 import traceback
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import aiohaul
 from aiohaul.logs import JsonFormatter
 from compute_fixtures import REGION
 from fake_ecs import FakeEcs
-from fake_lambda import FakeLambda, echoing, failing, resetting, returning
+from fake_http import Request
+from fake_lambda import FakeLambda, Function, echoing, failing, resetting, returning
 from gateway import Gateway
 from secrets_of_moto import create_secret
 from store import Store
@@ -259,6 +263,201 @@ async def test_functions(said: Said, functions: FakeLambda) -> None:
         await ended(said, session.lambda_().invoke("echo", PAYLOAD))
         for wrong in ({PAYLOAD}, f"\ud800{PAYLOAD}", {PAYLOAD: float("nan")}):
             await ended(said, session.lambda_().invoke("echo", wrong), aiohaul.PayloadError)
+
+
+def repeating(status: int = 200, headers: dict[str, str] | None = None) -> Function:
+    """Answer with what was sent, as the reason of a failure and as the end of the log."""
+
+    async def function(request: Request) -> None:
+        log = base64.b64encode(b"START " + request.body).decode()
+        text = request.body.decode()
+        body = json.dumps({"errorType": "E", "errorMessage": text, "message": text}).encode()
+        told = {"x-amz-log-result": log, **(headers or {})}
+        await returning(body, status, told)(request)
+
+    return function
+
+
+async def unreadable(request: Request) -> None:
+    """Repeat what was sent in a head that no HTTP client takes."""
+    request.connection.writer.write(b"HTTP/1.1 200 OK\r\n" + request.body + b"\r\n\r\n")
+    await request.connection.writer.drain()
+    request.connection.writer.close()
+
+
+UNHANDLED = {"x-amz-function-error": "Unhandled"}
+INVALID = {"x-amzn-errortype": "InvalidRequestContentException"}
+BROKEN = {"x-amzn-errortype": "ServiceException"}
+
+
+@pytest.fixture
+def repeaters(functions: FakeLambda) -> dict[str, type[Exception] | None]:
+    """Functions that repeat what they were sent, and what their calls raise."""
+    functions.functions |= {
+        "good": repeating(),
+        "bad": repeating(headers=UNHANDLED),
+        "refused": repeating(400, INVALID),
+        "broken": repeating(500, BROKEN),
+        "odd": unreadable,
+    }
+    return {
+        "good": None,
+        "bad": aiohaul.FunctionError,
+        "refused": aiohaul.ServiceError,
+        "broken": aiohaul.OutcomeUnknownError,
+        "odd": aiohaul.OutcomeUnknownError,
+    }
+
+
+async def test_function_that_repeats_a_payload_marked_secret(
+    said: Said,
+    functions: FakeLambda,
+    repeaters: dict[str, type[Exception] | None],
+    spans: InMemorySpanExporter,
+    tmp_path: Path,
+) -> None:
+    protocol = {"name": LAMBDA, "access_key_id": "a", "secret_access_key": SECRET_KEY}
+    protocol |= {"session_token": TOKEN, "region_name": REGION, "endpoint_url": functions.url}
+    for name, error in repeaters.items():
+        definition = {
+            "type": "execution",
+            "functionArn": name,
+            "invocationType": "RequestResponse",
+            "payload": {"password": PAYLOAD},
+            "secretPayload": True,
+            "protocol": protocol,
+        }
+        made = await ended(said, aiohaul.run(definition), *([error] if error else []))
+        if error is None:
+            assert made.payload["errorMessage"] == json.dumps({"password": PAYLOAD}).replace(
+                " ", "", 1
+            )
+            said.add("report", json.dumps(made.as_dict()))
+        state, journal = tmp_path / f"{name}.state", tmp_path / f"{name}.journal"
+        task = {"order_id": 1, "task_id": "t"}
+        batch = aiohaul.run(
+            {"type": "batch", "tasks": [task]},
+            tasks={"t": definition},
+            state=state,
+            journal=journal,
+        )
+        report = await ended(said, batch, *([aiohaul.BatchError] if error else []))
+        said.add("report", json.dumps((report.report if error else report).as_dict()))
+    for file in tmp_path.iterdir():
+        said.add("state", file.read_bytes().decode("latin1"))
+    assert {file.suffix for file in tmp_path.iterdir()} >= {".state"}
+    finished = spans.get_finished_spans()
+    assert finished
+    said.add("spans", *(span.to_json() for span in finished))
+
+
+@pytest.mark.parametrize("depth", range(3))
+async def test_hidden_parts_of_a_payload(
+    said: Said,
+    functions: FakeLambda,
+    repeaters: dict[str, type[Exception] | None],
+    depth: int,
+) -> None:
+    hidden = (
+        aiohaul.Hidden({"password": PAYLOAD}),
+        {"password": aiohaul.Hidden(PAYLOAD)},
+        {
+            "password": [
+                aiohaul.Secret(name="s", value=PAYLOAD, version_id="v", created=None),
+                aiohaul.Hidden(aiohaul.Hidden(7)),
+                aiohaul.Parameter(
+                    name="p", value=PAYLOAD, type="SecureString", version=1, last_modified=None
+                ),
+            ]
+        },
+    )[depth]
+    said.add("repr", repr(hidden), str(hidden))
+    async with aiohaul.Session(
+        region=REGION, endpoint_url=functions.url, access_key_id="a", secret_access_key=SECRET_KEY
+    ) as session:
+        for name, error in repeaters.items():
+            call = session.lambda_().invoke(name, hidden)
+            made = await ended(said, call, *([error] if error else []))
+            if error is None:
+                assert PAYLOAD in made.payload["errorMessage"]
+                assert PAYLOAD in made.log_tail
+    sent = [json.loads(request.body)["password"] for request in functions.invocations]
+    assert all(each == (PAYLOAD if depth < 2 else [PAYLOAD, 7, PAYLOAD]) for each in sent)
+
+
+async def test_payload_that_is_not_marked_leaves_a_function_its_words(
+    functions: FakeLambda, repeaters: dict[str, type[Exception] | None]
+) -> None:
+    assert repeaters
+    keys: dict[str, Any] = {"access_key_id": "a", "secret_access_key": SECRET_KEY}
+    async with aiohaul.Session(region=REGION, endpoint_url=functions.url, **keys) as session:
+        for name in ("bad", "refused", "broken"):
+            with pytest.raises(aiohaul.HaulError, match="in plain sight"):
+                await session.lambda_().invoke(name, "in plain sight")
+
+
+async def test_durable_execution_that_repeats_a_payload_marked_secret(
+    said: Said, functions: FakeLambda
+) -> None:
+    arn = f"arn:aws:lambda:{REGION}:000000000000:function:f:$LATEST/durable-execution/n/i"
+    functions.functions["f:$LATEST"] = returning(b"", 202, {"x-amz-durable-execution-arn": arn})
+    functions.states[arn] = [
+        {"Status": "FAILED", "Error": {"ErrorType": "E", "ErrorMessage": PAYLOAD}}
+    ]
+    keys: dict[str, Any] = {"access_key_id": "a", "secret_access_key": SECRET_KEY}
+    async with aiohaul.Session(region=REGION, endpoint_url=functions.url, **keys) as session:
+        started = session.lambda_().start_durable("f:$LATEST", "n", aiohaul.Hidden(PAYLOAD))
+        assert await ended(said, started) == arn
+        done = session.lambda_().wait_durable(arn, interval=0.01, secret=True)
+        failure = await ended(said, done, aiohaul.DurableExecutionError)
+        assert failure.execution.error == f"E: {PAYLOAD}"
+
+
+def test_hidden_value_is_seen_by_whoever_asks_for_it() -> None:
+    hidden = aiohaul.Hidden("x")
+    assert hidden.value == "x"
+    assert hidden == aiohaul.Hidden("x")
+    assert hidden != aiohaul.Hidden("y")
+    assert hidden != "x"
+    assert {hidden, aiohaul.Hidden("x")} == {hidden}
+    assert pickle.loads(pickle.dumps(hidden)) == hidden  # noqa: S301  # made here
+    assert [repr(hidden), f"{hidden}", f"{hidden!s:>3}"] == ["Hidden(…)"] * 3
+
+
+def test_secret_payload_is_true_or_false() -> None:
+    definition = {
+        "type": "execution",
+        "functionArn": "f",
+        "payload": {},
+        "secretPayload": "yes",
+        "protocol": {"name": LAMBDA},
+    }
+    with pytest.raises(aiohaul.DefinitionError, match=r"secretPayload: .*true or false"):
+        aiohaul.validate(definition)
+
+
+async def test_hidden_variables_of_a_task(said: Said, ecs: FakeEcs) -> None:
+    variables = [{"name": "PASSWORD", "value": aiohaul.Hidden(VARIABLE)}]
+    overrides: Any = {"name": "main", "environment": variables}
+    said.add("repr", overrides)
+
+    async def refuse(request: Request) -> None:
+        told = {"__type": "InvalidParameterException", "message": f"no {request.body.decode()}"}
+        await request.connection.answer(400, json.dumps(told).encode())
+
+    keys: dict[str, Any] = {"access_key_id": "a", "secret_access_key": SECRET_KEY}
+    async with aiohaul.Session(region=REGION, endpoint_url=ecs.url, **keys) as session:
+        run = partial(session.fargate(interval=0.02).run, "batch", "work", overrides=overrides)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(ecs, "serve", refuse)
+            refused = await ended(said, run(), aiohaul.ServiceError)
+            assert refused.code == "InvalidParameterException"
+        failure: Any = {"reason": "ATTRIBUTE", "detail": f"with {VARIABLE}"}
+        ecs.refusals.append(failure)
+        await ended(said, run(), aiohaul.TaskStartError)
+    assert ecs.overrides == [
+        [{"name": "main", "environment": [{"name": "PASSWORD", "value": VARIABLE}]}]
+    ]
 
 
 async def test_tasks(said: Said, ecs: FakeEcs) -> None:

@@ -7,16 +7,12 @@ import json
 import logging
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry import metrics, trace
-from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import aiohaul
@@ -30,25 +26,6 @@ from test_cli import written
 from test_transfer import local, run, source, to, transfer
 
 Proxied = tuple[Gateway, Store]
-
-
-@pytest.fixture(scope="module")
-def providers() -> tuple[InMemorySpanExporter, InMemoryMetricReader]:
-    exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
-    tracers = TracerProvider()
-    tracers.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(tracers)  # once in a process
-    metrics.set_meter_provider(MeterProvider([reader]))
-    return exporter, reader
-
-
-@pytest.fixture
-def spans(
-    providers: tuple[InMemorySpanExporter, InMemoryMetricReader],
-) -> Iterator[InMemorySpanExporter]:
-    providers[0].clear()
-    yield providers[0]
-    providers[0].clear()
 
 
 def named(exporter: InMemorySpanExporter, name: str) -> list[ReadableSpan]:

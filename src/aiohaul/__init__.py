@@ -63,6 +63,7 @@ from aiohaul.errors import (
     VerificationError,
     WatchTimeoutError,
 )
+from aiohaul.hidden import Hidden
 from aiohaul.parameters.secrets_manager import Secret, SecretsHandler
 from aiohaul.parameters.ssm import Parameter, SSMHandler
 from aiohaul.progress import (
@@ -144,6 +145,7 @@ __all__ = [
     "FunctionNameError",
     "FunctionNotFoundError",
     "HaulError",
+    "Hidden",
     "Invocation",
     "InvocationReport",
     "JournalBusyError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -148,6 +148,8 @@ class InvocationReport:
         version: the version that ran, or None.
         request_id: Lambda's name for the invocation.
         seconds: from start to end.
+        secret: its payload was marked as secret: what may repeat it, payload and log_tail, is
+            not in the JSON of the report.
         run_id: of the run that this is of, as in its log lines; None outside of runs.
     """
 
@@ -159,13 +161,15 @@ class InvocationReport:
     version: str | None
     request_id: str | None
     seconds: float
+    secret: bool = False
     type: Literal["execution"] = field(default="execution", kw_only=True)
     run_id: str | None = field(default_factory=current_run, kw_only=True, compare=False)
     ok: Literal[True] = field(default=True, kw_only=True)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as plain values that JSON takes."""
-        return asdict(self)
+        """The report as plain values that JSON takes, but for what a secret payload may be in."""
+        shown = replace(self, payload=None, log_tail=None) if self.secret else self
+        return asdict(shown)
 
 
 @dataclass(frozen=True, slots=True)

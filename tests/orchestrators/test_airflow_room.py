@@ -265,6 +265,11 @@ def test_large_answers_of_functions_are_left_out(size: int, whole: bool) -> None
     assert answer["payload_size"] == size + 2
 
 
+def test_answer_to_a_secret_payload_is_left_out() -> None:
+    report = InvocationReport("f", "RequestResponse", 200, "x", "x", None, None, 1.0, secret=True)
+    assert told(report)["payload"] is None
+
+
 def test_time_is_counted_from_the_first_start() -> None:
     clock = Clock.of(100.0, 50.0, None, 30.0)
     assert clock.limit == 30.0

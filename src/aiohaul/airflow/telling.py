@@ -44,7 +44,7 @@ def told(report: Report) -> Json:
                 "version": report.version,
                 "request_id": report.request_id,
                 "seconds": report.seconds,
-                **payload(report.payload),
+                **({"payload": None} if report.secret else payload(report.payload)),
             }
         case FargateReport():
             return {

@@ -36,6 +36,7 @@ from aiohaul.errors import (
     OutcomeUnknownError,
     ServiceError,
 )
+from aiohaul.hidden import Hidden
 from aiohaul.session import Session
 from aiohaul.tasks.definition import parse
 from aiohaul.tasks.execution import fargate_report, run_lambda
@@ -294,6 +295,7 @@ class LambdaTrigger(_RemoteTrigger):
         """Start a durable execution, or find the one that was started, and wait for its end."""
         begun = anyio.current_time()
         handler = session.lambda_(call.settings)
+        secret = isinstance(call.payload, Hidden)
         arn = await handler.start_durable(
             call.function, self.attempt.token, call.payload, max_attempts=call.max_attempts
         )
@@ -301,7 +303,7 @@ class LambdaTrigger(_RemoteTrigger):
         await self.attempt.mark(arn)
         try:
             done = await handler.wait_durable(
-                arn, timeout=self._left(call.timeout), stop=self._inline
+                arn, timeout=self._left(call.timeout), stop=self._inline, secret=secret
             )
         except DurableTimeoutError:
             await self._stop(session, arn)
@@ -313,7 +315,7 @@ class LambdaTrigger(_RemoteTrigger):
             "execution": arn,
             "version": done.version,
             "seconds": round(anyio.current_time() - begun, 3),
-            **payload(done.result),
+            **({"payload": None} if secret else payload(done.result)),
         }
 
     async def _stop(self, session: Session, started: str | None) -> None:

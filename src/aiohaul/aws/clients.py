@@ -143,13 +143,16 @@ class Clients:
         async with self._locks.setdefault(key[2:], anyio.Lock()):
             if key not in self._services:
                 client = await self._create(name, settings, environment, self._config(once=once))
-                credentials = await self._credentials(name, settings, environment)
+                # The client has asked for them: they are kept, and no provider is asked again.
+                credentials = await (await self._session(settings, environment)).get_credentials()
                 if self._ended:  # meanwhile; the stack was closed without the new client
                     await self._stack.aclose()
                 self._check_owner()
                 place = (name, once, client.meta.endpoint_url)
                 pace = self._paces.setdefault(place, Pace(self._bound(once=once)))
-                self._services[key] = Service(client, pace, self._check_owner, credentials)
+                self._services[key] = Service(
+                    client, pace, self._check_owner, credentials, direct=self.direct
+                )
             return self._services[key]
 
     async def _create(
@@ -171,13 +174,6 @@ class Clients:
         if not self.allow_http:
             check_tls(client.meta.endpoint_url)
         return client
-
-    async def _credentials(self, name: str, settings: Settings, environment: _Environment) -> Any:
-        """What the client signs with, for a service that is spoken to directly."""
-        if name != "s3" or not self.direct:
-            return None
-        # The client has asked for them before: they are kept, and no provider is asked again.
-        return await (await self._session(settings, environment)).get_credentials()
 
     async def _session(self, settings: Settings, environment: _Environment) -> AioSession:
         found = self._sessions.get((settings, environment))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -114,6 +115,43 @@ async def _assumed(
         advisory_timeout=min(_ADVISORY_REFRESH, duration / 3),
         mandatory_timeout=min(_MANDATORY_REFRESH, duration / 6),
     )
+
+
+class Renewal:
+    """Credentials that renew themselves, made to do so before their time.
+
+    The server may call credentials expired that are not so here: the clocks differ, or the
+    session was revoked.
+
+    Args:
+        credentials: of a client, of any kind.
+    """
+
+    def __init__(self, credentials: Any) -> None:
+        renews = isinstance(credentials, AioRefreshableCredentials)
+        self._credentials: Any = credentials if renews else None
+
+    @property
+    def current(self) -> object:
+        """What requests are signed with now; None if it cannot be renewed."""
+        # One object from each renewal to the next.
+        return self._credentials and self._credentials._frozen_credentials  # noqa: SLF001  # no other word for it
+
+    async def renew(self, refused: object) -> bool:
+        """Renew what was refused, unless somebody else has by now: True if that can be done.
+
+        Raises:
+            ServiceError: the role may not be assumed any more.
+            SettingsError: there is nothing to renew them with.
+        """
+        if refused is None:
+            return False
+        with translated("renewing", "the credentials"):
+            if self.current is refused:
+                # Expired as of now: all else, the lock and whoever waits for it, is botocore's.
+                self._credentials._expiry_time = datetime.now(UTC)  # noqa: SLF001  # as above
+            await self._credentials.get_frozen_credentials()
+        return True
 
 
 def sts_endpoint(endpoint_url: str | None) -> str | None:

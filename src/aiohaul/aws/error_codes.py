@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiohaul.aws.retry import EXPIRED
 from aiohaul.errors import (
     AccessDeniedError,
     BucketNotFoundError,
@@ -64,14 +65,17 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
             (
                 "InvalidAccessKeyId",
                 "SignatureDoesNotMatch",
-                "ExpiredToken",
-                "ExpiredTokenException",
                 "InvalidToken",
                 "InvalidClientTokenId",
                 "UnrecognizedClientException",
                 "RequestTimeTooSkewed",
                 "AuthFailure",
             ),
+        ),
+        (
+            CredentialsError,
+            "Get new keys and a token, or name a role, which renews them; else check the clock.",
+            EXPIRED,
         ),
         (
             PreconditionFailedError,

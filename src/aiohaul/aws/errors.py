@@ -14,6 +14,7 @@ from botocore import exceptions as botocore
 from botocore.parsers import ResponseParserError
 
 from aiohaul.aws.error_codes import service_error
+from aiohaul.aws.plain import DISTRUSTED, is_distrusted
 from aiohaul.errors import (
     EndpointError,
     HaulError,
@@ -146,13 +147,14 @@ def _translation(  # noqa: PLR0911  # one for each kind
 
 def _from_no_answer(error: BaseException, operation: str, target: str) -> ServiceError:
     cls = UnreachableError if _never_sent(error) else EndpointError
+    refused = is_distrusted(error)
     return cls(
         f"{_without_query(error) or type(error).__name__}.",
         operation=operation,
         target=target,
-        advice="Check endpoint_url, region and the network, then run again.",
+        advice=DISTRUSTED if refused else "Check endpoint_url, region and network; run again.",
         code=type(error).__name__,
-        retryable=True,
+        retryable=not refused,
     )
 
 

@@ -1,11 +1,25 @@
-"""Whether bytes may travel unencrypted: to this machine itself, and where the user says so."""
+"""How bytes may travel: unencrypted to this machine itself, and where the user says so."""
 
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from urllib.parse import urlsplit
 
 from aiohaul.errors import SettingsError
+
+#: What to do about a certificate that is refused.
+DISTRUSTED = (
+    "If the server is the right one, trust the authority that signed its certificate: ca_bundle of"
+    " the Session, or AWS_CA_BUNDLE in the environment, is a file with that. Else correct the host"
+    " in endpoint_url."
+)
+
+
+def is_distrusted(error: BaseException) -> bool:
+    """True for a server whose certificate nobody vouches for: another attempt will not help."""
+    beneath = getattr(error, "kwargs", {}).get("error")
+    return isinstance(getattr(beneath, "certificate_error", None), ssl.CertificateError)
 
 
 def check_tls(url: str) -> None:

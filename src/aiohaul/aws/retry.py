@@ -6,6 +6,8 @@ import random
 
 #: How often a request is sent in all, where sending it again may help.
 ATTEMPTS = 5
+#: What services call a token whose time is over.
+EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 #: The first pause before another attempt, in seconds, and how often it is doubled: up to 16 s.
 _PAUSE = 0.5
 _DOUBLINGS = 5

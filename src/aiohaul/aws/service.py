@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -12,12 +14,12 @@ from urllib.parse import urlsplit
 import anyio
 
 from aiohaul.aws.connecting import Note, noting
-from aiohaul.aws.credentials import is_aws
+from aiohaul.aws.credentials import Renewal, is_aws
 from aiohaul.aws.direct.wire import Wire
 from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
-from aiohaul.aws.retry import ATTEMPTS, pause_before
-from aiohaul.aws.secrecy import quiet
+from aiohaul.aws.retry import ATTEMPTS, EXPIRED, pause_before
+from aiohaul.aws.secrecy import quiet, without_words
 from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
 from aiohaul.telemetry.requests import failed_attempt, request
 
@@ -25,6 +27,10 @@ T = TypeVar("T")
 #: Sends one request, once.
 Send = Callable[[Note], Awaitable[dict[str, Any]]]
 
+_log = logging.getLogger(__name__)
+
+#: The status of S3's answers to what is expired.
+_BAD_REQUEST = 400
 #: Bytes of a payload that are written without giving the event loop a turn.
 _ONE_GO = 2**20
 #: A parameter of no operation: it is taken out again before the request is built.
@@ -41,11 +47,18 @@ class Service:
     """
 
     def __init__(
-        self, client: Any, pace: Pace, check: Callable[[], None], credentials: Any = None
+        self,
+        client: Any,
+        pace: Pace,
+        check: Callable[[], None],
+        credentials: Any = None,
+        *,
+        direct: bool = True,
     ) -> None:
         self._client = client
         self._name: str = client.meta.service_model.service_name
-        self._wire = Wire(client, credentials)
+        self._wire = Wire(client, credentials if direct else None)
+        self._renewal = Renewal(credentials)
         self._pace = pace
         self._check = check
         client.meta.events.register("provide-client-params.lambda.Invoke", _move_read_timeout)
@@ -135,8 +148,7 @@ class Service:
         """
 
         async def send(number: int, note: Note) -> dict[str, Any]:
-            with noting(note):
-                return await self._send(operation, target, parameters, number)
+            return await self._send(operation, target, parameters, number, note)
 
         return await self._again_and_again(lambda number: attempt(partial(send, number)))
 
@@ -164,12 +176,15 @@ class Service:
             SessionError: the Session has ended.
         """
 
-        async def once(number: int) -> tuple[bytes, dict[str, Any]]:
+        async def send(number: int) -> tuple[bytes, dict[str, Any]]:
             with (
                 request(self._name, "GetObject", target, parameters, number) as told,
                 translated("GetObject", target),
             ):
                 return told(await self._wire.read(parameters))
+
+        async def once(number: int) -> tuple[bytes, dict[str, Any]]:
+            return await self._renewing(partial(send, number))
 
         return await self._again_and_again(once)
 
@@ -182,6 +197,7 @@ class Service:
         read_timeout: float,
         note: Note,
         attempt: int = 1,
+        secret: bool = False,
         **parameters: Any,
     ) -> tuple[bytes, dict[str, Any]]:
         """Call a function once (Lambda Invoke): its payload's bytes, and the rest of the answer.
@@ -192,14 +208,16 @@ class Service:
             read_timeout: seconds of silence on the connection before it is given up.
             note: told whether the function may have been reached.
             attempt: how often it is sent with this, for the log.
+            secret: no error may repeat what is answered: that may repeat the payload.
             parameters: the operation's own.
 
         Raises:
             ServiceError: or one of its kinds; UnreachableError if nothing was sent.
         """
-        self._check()
-        async with self._pace.slot():
+
+        async def send() -> tuple[bytes, dict[str, Any]]:
             with (
+                without_words("Invoke") if secret else nullcontext(),
                 request(self._name, "Invoke", target, {}, attempt) as told,
                 translated("Invoke", target),
                 noting(note),
@@ -212,15 +230,44 @@ class Service:
                 async with answer.pop("Payload") as stream:
                     return told((await stream.read(), answer))
 
+        self._check()
+        async with self._pace.slot():
+            return await self._renewing(send, note)
+
     async def _send(
-        self, operation: str, target: str, parameters: Mapping[str, Any], number: int = 1
+        self,
+        operation: str,
+        target: str,
+        parameters: Mapping[str, Any],
+        number: int = 1,
+        note: Note | None = None,
     ) -> dict[str, Any]:
         name = _api_name(operation)
-        with (
-            request(self._name, name, target, parameters, number) as told,
-            translated(name, target),
-        ):
-            return told(await self._wire.call(operation, parameters))
+
+        async def send() -> dict[str, Any]:
+            with (
+                request(self._name, name, target, parameters, number) as told,
+                translated(name, target),
+                nullcontext() if note is None else noting(note),
+            ):
+                return told(await self._wire.call(operation, parameters))
+
+        return await self._renewing(send, note)
+
+    async def _renewing(self, send: Callable[[], Awaitable[T]], note: Note | None = None) -> T:
+        """Send a request; once more, with new credentials, if these are refused as expired."""
+        used = self._renewal.current
+        try:
+            return await send()
+        except ServiceError as error:
+            if not _expired(error):
+                raise
+            if note is not None:
+                note(reached=False)  # whoever is refused for this has done nothing yet
+            if not await self._renewal.renew(used):
+                raise
+            _log.info("%s; the credentials were renewed, and it is sent again", error.problem)
+        return await send()
 
     async def _again_and_again(
         self,
@@ -249,6 +296,11 @@ class Service:
                 return answer
             await anyio.sleep(pause)
         raise AssertionError  # pragma: no cover  # the loop returns or raises
+
+
+def _expired(error: ServiceError) -> bool:
+    """True if the credentials are refused as expired; a HEAD has no body that would say so."""
+    return error.code in EXPIRED or (error.operation, error.status) == ("HeadObject", _BAD_REQUEST)
 
 
 def _move_read_timeout(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:

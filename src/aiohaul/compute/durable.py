@@ -13,7 +13,7 @@ import anyio
 
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
-from aiohaul.compute.invocation import check_durable_arn, decoded
+from aiohaul.compute.invocation import check_durable_arn, decoded, withheld
 from aiohaul.concurrency import to_its_end
 from aiohaul.errors import (
     DurableExecutionError,
@@ -96,32 +96,39 @@ async def stop(lambda_: Service, arn: str) -> None:
 
 
 async def wait(
-    lambda_: Service, arn: str, timeout: float | None, interval: float, *, stop: bool
+    lambda_: Service,
+    arn: str,
+    timeout: float | None,
+    interval: float,
+    *,
+    stop: bool,
+    secret: bool = False,
 ) -> DurableExecution:
     """Look again and again until an execution is done; see :meth:`LambdaHandler.wait_durable`."""
     check_durable_arn(arn)
     try:
         with anyio.move_on_after(timeout):
-            return _judged(await _until_ended(lambda_, arn, interval))
+            return _judged(await _until_ended(lambda_, arn, interval), secret=secret)
         seen = await _look_soon(lambda_, arn)  # it may have ended since the last look
     except anyio.get_cancelled_exc_class():
         if stop:
             await _stop_for_good(lambda_, arn)
         raise
     if seen is not None and seen.status != "RUNNING":
-        return _judged(seen)
+        return _judged(seen, secret=secret)
     fate = "left running"
     if stop:
         fate = "stopped" if await _stop_for_good(lambda_, arn) else "perhaps still running"
     raise DurableTimeoutError(f"{arn} was not done within {timeout:g} s; it is {fate}", seen)
 
 
-def _judged(ended: DurableExecution) -> DurableExecution:
+def _judged(ended: DurableExecution, *, secret: bool) -> DurableExecution:
     if ended.status == "SUCCEEDED":
         return ended
-    raise DurableExecutionError(
-        f"{ended.arn} ended as {ended.status}: {ended.error or 'it gives no reason'}", ended
-    )
+    says = ended.error or "it gives no reason"
+    if secret:
+        says = withheld("its log, or its history at AWS")
+    raise DurableExecutionError(f"{ended.arn} ended as {ended.status}: {says}", ended)
 
 
 async def _until_ended(lambda_: Service, arn: str, interval: float) -> DurableExecution:

@@ -20,6 +20,7 @@ from aiohaul.compute.stopping import Stopping
 from aiohaul.compute.task import Run, TaskResult, check_container, judged, out_of_time, too_late
 from aiohaul.concurrency import to_its_end
 from aiohaul.errors import HaulError, ServiceError
+from aiohaul.hidden import revealed
 from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.settings import Settings
 
@@ -106,7 +107,8 @@ class FargateHandler:
             task_family: a task definition: its family, with a revision if need be, or ARN.
             network: ECS's networkConfiguration.
             overrides: containerOverrides, one or many; one without a name is for the container
-                "default".
+                "default". A value in them may be :class:`aiohaul.Hidden`: then no error repeats
+                what ECS says of them, which they are in. Who may describe the task sees it.
             container: whose exit code counts, and whose log is read; None is the first.
             log_group: the CloudWatch log group of the container; None reads no log.
             timeout: seconds from the call to the task's end; None is as long as it takes.
@@ -133,7 +135,9 @@ class FargateHandler:
             AccessDeniedError: the credentials may not do this.
             ServiceError: another failure.
         """
-        run = Run(cluster, container, log_group, on_log, begun=anyio.current_time(), arn=task)
+        plain, secret = revealed(_named(overrides))
+        begun = anyio.current_time()
+        run = Run(cluster, container, log_group, on_log, begun=begun, arn=task, secret=secret)
         if token is not None:
             run.token = check_token(token)
         request = {
@@ -143,7 +147,7 @@ class FargateHandler:
             "count": 1,
             "clientToken": run.token,
             "startedBy": run.token,
-            "overrides": {"containerOverrides": _named(overrides)},
+            "overrides": {"containerOverrides": plain},
             **({"networkConfiguration": network} if network else {}),
         }
         deadline = math.inf if timeout is None else run.begun + timeout

@@ -47,6 +47,7 @@ class _Call:
         parameters: of Invoke, but for the payload.
         timeout: seconds for all of it.
         read_timeout: seconds of silence before the connection is given up.
+        secret: the payload hides something.
         max_attempts: how often it may be sent, where it did not reach the function before.
         attempts: how often it was sent.
         sent: the function may have been reached.
@@ -59,6 +60,7 @@ class _Call:
     timeout: float
     read_timeout: float
     max_attempts: int
+    secret: bool
     attempts: int = 0
     sent: bool = False
     begun: float = field(default_factory=anyio.current_time)
@@ -104,7 +106,8 @@ class LambdaHandler:
 
         Args:
             function: a name or an ARN, with a version or alias if need be.
-            payload: any JSON value.
+            payload: any JSON value. What stands in a :class:`aiohaul.Hidden` is shown nowhere, nor
+                is what the function answers to it, but for the :class:`aiohaul.Invocation` itself.
             invocation_type: ``RequestResponse`` waits for what the function returns; ``Event``
                 queues the call; ``DryRun`` only checks that it would be permitted.
             timeout: seconds for the whole call, the wait for a slot and the pauses between
@@ -132,7 +135,7 @@ class LambdaHandler:
             ServiceError: another refusal.
         """
         check_function(function)
-        body = encoded(payload, invocation_type)
+        body, secret = encoded(payload, invocation_type)
         parameters: dict[str, Any] = {
             "FunctionName": function,
             "InvocationType": invocation_type,
@@ -150,6 +153,7 @@ class LambdaHandler:
                 timeout=timeout,
                 read_timeout=timeout if read_timeout is None else read_timeout,
                 max_attempts=max_attempts,
+                secret=secret,
             )
         )
 
@@ -171,7 +175,7 @@ class LambdaHandler:
         Args:
             function: a durable function, with its version or alias.
             name: 1 to 64 letters, digits, "-" and "_".
-            payload: any JSON value.
+            payload: any JSON value, secret parts of it in :class:`aiohaul.Hidden`.
             qualifier: a version or alias, if ``function`` names none.
             timeout: seconds for the whole call.
             max_attempts: how often it may be sent, as for :meth:`invoke`.
@@ -188,7 +192,7 @@ class LambdaHandler:
         """
         check_function(function)
         check_durable_name(name)
-        body = encoded(payload, "Event")
+        body, secret = encoded(payload, "Event")
         parameters: dict[str, Any] = {
             "FunctionName": function,
             "InvocationType": "Event",
@@ -205,6 +209,7 @@ class LambdaHandler:
                 timeout=timeout,
                 read_timeout=timeout,
                 max_attempts=max_attempts,
+                secret=secret,
             )
         )
         if started.durable_arn is None:
@@ -225,6 +230,7 @@ class LambdaHandler:
         timeout: float | None = None,
         interval: float = durable.INTERVAL,
         stop: bool = True,
+        secret: bool = False,
     ) -> DurableExecution:
         """Wait until a durable execution is done, for hours if need be.
 
@@ -237,6 +243,7 @@ class LambdaHandler:
             timeout: seconds; None waits as long as it takes.
             interval: seconds between two looks, give or take a fifth.
             stop: False leaves it running when the wait is cancelled or times out.
+            secret: its payload hides something: an error does not repeat what it says.
 
         Raises:
             FunctionNameError: that is not the ARN of a durable execution.
@@ -252,6 +259,7 @@ class LambdaHandler:
                 timeout,
                 interval,
                 stop=stop,
+                secret=secret,
             )
         raise AssertionError  # pragma: no cover  # undoable raises where it swallows
 
@@ -270,7 +278,9 @@ class LambdaHandler:
             with anyio.move_on_after(call.timeout):
                 service = await self._clients.service("lambda", self._settings, once=True)
                 body, answer = await _send(service, call)
-                invocation = invocation_from(call.function, body, answer, call.seconds)
+                invocation = invocation_from(
+                    call.function, body, answer, call.seconds, secret=call.secret
+                )
                 if invocation.function_error is not None:
                     raise FunctionError(
                         f"{call.function} failed ({invocation.function_error}):"
@@ -302,6 +312,7 @@ async def _send(service: Service, call: _Call) -> tuple[bytes, dict[str, Any]]:
                 read_timeout=call.read_timeout,
                 note=call.note,
                 attempt=attempt,
+                secret=call.secret,
                 **call.parameters,
             )
         except ServiceError as error:

@@ -16,6 +16,7 @@ from aiohaul.errors import (
     ServiceError,
     UnreachableError,
 )
+from aiohaul.hidden import Marked
 
 InvocationType = Literal["RequestResponse", "Event", "DryRun"]
 
@@ -65,6 +66,8 @@ class Invocation:
         request_id: Lambda's name for the invocation, as in the function's log.
         seconds: from the call to the answer.
         durable_arn: of the durable execution that was started, or None.
+        secret: the payload that it was called with hides something, and so do reports what it
+            says.
     """
 
     function: str
@@ -76,14 +79,22 @@ class Invocation:
     request_id: str | None
     seconds: float
     durable_arn: str | None = None
+    secret: bool = False
 
     @property
     def complaint(self) -> str:
-        """What the function says of its own failure, shortened."""
+        """What the function says of its own failure, shortened, or where that can be found."""
+        if self.secret:
+            return withheld(f"its log (request {self.request_id})")
         told = self.payload if isinstance(self.payload, dict) else {}
         kind, message = told.get("errorType"), told.get("errorMessage")
         says = ": ".join(str(part) for part in (kind, message) if part)
         return says[:_QUOTED] or "it gives no reason"
+
+
+def withheld(where: str) -> str:
+    """What an error says in place of words that may repeat a payload that hides something."""
+    return f"what it says is not shown, as its payload was marked secret; look into {where}"
 
 
 def check_function(name: str) -> None:
@@ -130,8 +141,8 @@ def check_durable_arn(arn: str) -> None:
         )
 
 
-def encoded(payload: Any, invocation_type: InvocationType) -> bytes:
-    """The payload as JSON.
+def encoded(payload: Any, invocation_type: InvocationType) -> tuple[bytes, bool]:
+    """The payload as JSON, and whether any of it is marked as secret.
 
     Raises:
         PayloadError: it is not JSON.
@@ -139,8 +150,19 @@ def encoded(payload: Any, invocation_type: InvocationType) -> bytes:
     """
     why = ""
     body = b""
+    secret = False
+
+    def reveal(value: Any) -> Any:
+        nonlocal secret
+        if isinstance(value, Marked):
+            secret = True
+            return value.value
+        raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
     try:
-        text = json.dumps(payload, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(
+            payload, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=reveal
+        )
         body = text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         # The words of a TypeError name a type; those of the others may repeat a value.
@@ -155,7 +177,7 @@ def encoded(payload: Any, invocation_type: InvocationType) -> bytes:
             size=len(body),
             limit=limit,
         )
-    return body
+    return body, secret
 
 
 def decoded(body: bytes) -> Any:
@@ -169,7 +191,7 @@ def decoded(body: bytes) -> Any:
 
 
 def invocation_from(
-    function: str, body: bytes, answer: dict[str, Any], seconds: float
+    function: str, body: bytes, answer: dict[str, Any], seconds: float, *, secret: bool
 ) -> Invocation:
     """The answer of Lambda as a value."""
     return Invocation(
@@ -182,6 +204,7 @@ def invocation_from(
         request_id=answer.get("ResponseMetadata", {}).get("RequestId"),
         seconds=round(seconds, 3),
         durable_arn=answer.get("DurableExecutionArn"),
+        secret=secret,
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import anyio.lowlevel
 
+from aiohaul.aws.secrecy import without_words
 from aiohaul.aws.service import Send, Service
 from aiohaul.compute.task import Run
 from aiohaul.concurrency import to_its_end
@@ -76,7 +78,8 @@ async def start(ecs: Service, run: Run, request: Mapping[str, Any]) -> None:
         ) from error
     if run.arn is None:
         told = answer.get("failures") or [{}]
-        reason = ": ".join(told[0][key] for key in ("reason", "detail") if told[0].get(key))
+        shown = ("reason",) if run.secret else ("reason", "detail")
+        reason = ": ".join(told[0][key] for key in shown if told[0].get(key))
         raise TaskStartError(f"{target} was not started: {reason or 'ECS gives no reason'}")
 
 
@@ -91,7 +94,8 @@ async def _attempt(run: Run, send: Send) -> Mapping[str, Any]:
     async def sent() -> Mapping[str, Any]:
         await anyio.lowlevel.checkpoint()  # who was cancelled just when its turn came sends nothing
         try:
-            return await send(note)
+            with without_words("RunTask") if run.secret else nullcontext():
+                return await send(note)
         except HaulError as error:
             note(reached=_may_have_started(error))
             raise

@@ -56,6 +56,7 @@ class Run:
         arn: the task; None before it was started.
         in_doubt: a task may have been started, and nobody knows its ARN.
         state: the last that DescribeTasks, or RunTask, told of it.
+        secret: what it is started with hides something.
         log: its log, once that is found.
         log_problem: why it cannot be found.
     """
@@ -68,7 +69,8 @@ class Run:
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     arn: str | None = None
     in_doubt: bool = False
-    state: State = field(default_factory=dict)
+    state: State = field(default_factory=dict, repr=False)  # with the container's environment
+    secret: bool = False
     log: LogStream | None = None
     log_problem: str | None = None
 

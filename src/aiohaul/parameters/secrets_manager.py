@@ -15,6 +15,7 @@ from aiohaul.aws.clients import Clients
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.errors import MissingExtraError, SecretValueError
+from aiohaul.hidden import Marked
 from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.settings import Settings
 
@@ -25,9 +26,10 @@ _NO_PATH = (AssertionError, AttributeError, LookupError, RecursionError, TypeErr
 _log = logging.getLogger(__name__)
 
 
+@Marked.register
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """One version of a secret.
+    """One version of a secret. It may stand in a payload of Lambda for its value.
 
     Attributes:
         name: its name.

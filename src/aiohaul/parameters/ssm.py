@@ -12,6 +12,7 @@ from aiohaul.aws.clients import Clients
 from aiohaul.aws.error_codes import service_error
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
+from aiohaul.hidden import Marked
 from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.settings import Settings
 
@@ -21,9 +22,10 @@ GET_BATCH = 10
 ParameterType = Literal["String", "StringList", "SecureString"]
 
 
+@Marked.register
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One parameter.
+    """One parameter. It may stand in a payload of Lambda for its value, which is hidden then.
 
     Attributes:
         name: its name.

@@ -71,6 +71,7 @@ async def run_lambda(call: LambdaCall, session: Session) -> InvocationReport:
         version=answer.version,
         request_id=answer.request_id,
         seconds=answer.seconds,
+        secret=answer.secret,
     )
 
 

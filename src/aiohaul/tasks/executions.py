@@ -9,6 +9,7 @@ from typing import Any
 from aiohaul.compute.fargate import INIT_TIMEOUT
 from aiohaul.compute.invocation import InvocationType, check_function, encoded
 from aiohaul.errors import DefinitionError, FunctionNameError, PayloadError
+from aiohaul.hidden import Hidden
 from aiohaul.settings import Settings
 from aiohaul.tasks import schema
 
@@ -21,7 +22,7 @@ class LambdaCall:
     """A Lambda execution; the attributes are the arguments of ``LambdaHandler.invoke``."""
 
     function: str
-    payload: Mapping[str, Any] | None = field(repr=False)
+    payload: Mapping[str, Any] | Hidden | None = field(repr=False)
     invocation_type: InvocationType
     timeout: float | None
     read_timeout: float | None
@@ -64,7 +65,7 @@ def lambda_call(definition: Mapping[str, Any]) -> LambdaCall:
         raise DefinitionError("payload", str(error)) from error
     return LambdaCall(
         function=definition["functionArn"],
-        payload=payload,
+        payload=Hidden(payload) if definition.get("secretPayload", False) else payload,
         invocation_type=invocation_type,
         timeout=definition.get("timeout"),
         read_timeout=protocol.get("botocoreReadTimeout"),
