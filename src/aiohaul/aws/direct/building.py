@@ -12,6 +12,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from aiohaul.aws.direct.payload import Payload
+
 #: Operations whose requests are built here, by the names of the client's methods.
 OPERATIONS = {
     "abort_multipart_upload": "AbortMultipartUpload",
@@ -95,6 +97,8 @@ class Unsigned(NamedTuple):
     body: bytes
     #: such as ``crc32``: the body's checksum that is still to be added
     algorithm: str | None
+    #: the body as the caller has it, if that keeps its digest
+    payload: Payload | None = None
 
     @property
     def suffix(self) -> str:
@@ -181,10 +185,13 @@ def _build(operation: Operation, parameters: Mapping[str, Any], *, checksums: bo
     query = [operation.query] if operation.query else []
     headers: dict[str, str] = {}
     body, path = b"", ""
+    payload: Payload | None = None
     for name, value in parameters.items():
         if name == "Key" and operation.keyed:
             path = _key(value)
         elif name == operation.body and operation.write is not None:
+            if type(value) is Payload:
+                payload, value = value, value.data  # noqa: PLW2901  # it is that from here on
             body = operation.write(value)
         elif name != "Bucket":
             _place(operation, name, value, query, headers)
@@ -193,7 +200,7 @@ def _build(operation: Operation, parameters: Mapping[str, Any], *, checksums: bo
     algorithm = None
     if operation.checksum:
         algorithm = _algorithm(operation, headers, checksums=checksums)
-    return Unsigned(path, "&".join(query), headers, body, algorithm)
+    return Unsigned(path, "&".join(query), headers, body, algorithm, payload)
 
 
 def plain_bucket(name: Any) -> bool:

@@ -9,26 +9,22 @@ whatever settings or hooks do to a request, are so learnt from the client and ne
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from os import urandom
 from typing import Any, TypeVar
-
-from anyio import to_thread
 
 from aiohaul.aws.direct import answers, building, checksums, routes
 from aiohaul.aws.direct.exchange import Reply, exchange
 from aiohaul.aws.direct.failures import Failed
 from aiohaul.aws.direct.listing import read_page
+from aiohaul.aws.direct.payload import Payload, computed, hexdigest
 from aiohaul.aws.direct.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Keys, timestamp_now
 from aiohaul.aws.transport import Transport, watched
 
 T = TypeVar("T")
 
-#: Bodies up to this size are hashed on the event loop, larger ones in a thread.
-_HASH_INLINE = 256 * 1024
 #: How often a bucket's requests may differ before they are no longer compared.
 _LESSONS = 3
 #: Ways that are kept, one for each operation and bucket.
@@ -192,7 +188,7 @@ class Wire:
         """The headers that vouch for the body: over TLS one checksum is enough, as for botocore."""
         made = await _checksum(unsigned)
         made["x-amz-content-sha256"] = (
-            await _sha256(unsigned.body)
+            await _sha256(unsigned)
             if self._must_hash(route, operation, unsigned, made)
             else UNSIGNED_PAYLOAD
         )
@@ -233,16 +229,16 @@ class Wire:
         Raises:
             _LearntError: the way is known, and the client has sent nothing: only if ``learning``.
         """
-        send = getattr(self._client, operation)
+        send = partial(getattr(self._client, operation), **_as_bytes(parameters))
         known = self._known(operation)
         bucket = parameters.get("Bucket")
         answer: dict[str, Any]
         if known is None or not building.plain_bucket(bucket):
-            answer = await send(**parameters)
+            answer = await send()
             return answer
         key = operation, str(bucket)
         if key in self._ways or self._lessons.get(key, 0) >= _LESSONS:
-            answer = await send(**parameters)
+            answer = await send()
             return answer
 
         async def learn(transport: Transport, request: Any) -> None:
@@ -251,7 +247,7 @@ class Wire:
                 raise _LearntError
 
         with watched(learn):
-            answer = await send(**parameters)
+            answer = await send()
         return answer
 
     async def _learn(
@@ -290,7 +286,7 @@ class Wire:
             route,
             known.request,
             unsigned,
-            routes.vouching_as(theirs, await _sha256(unsigned.body), await _checksum(unsigned)),
+            routes.vouching_as(theirs, await _sha256(unsigned), await _checksum(unsigned)),
             timestamp=theirs.headers.get("x-amz-date", ""),
             invocation=theirs.headers.get("amz-sdk-invocation-id", ""),
             keys=await self._keys(),
@@ -318,6 +314,12 @@ def _ordinary(client: Any) -> bool:
     )
 
 
+def _as_bytes(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters as botocore knows them."""
+    body = parameters.get("Body")
+    return {**parameters, "Body": body.data} if type(body) is Payload else parameters
+
+
 def _computable(unsigned: building.Unsigned) -> bool:
     return unsigned.algorithm is None or checksums.known(unsigned.algorithm)
 
@@ -327,20 +329,16 @@ async def _checksum(unsigned: building.Unsigned) -> dict[str, str]:
     algorithm = unsigned.algorithm
     if algorithm is None:
         return {}
-    compute = partial(checksums.checksum, algorithm, unsigned.body)
-    return {f"x-amz-checksum-{algorithm}": await _computed(compute, unsigned.body)}
+    made = await computed(partial(checksums.checksum, algorithm), unsigned.body)
+    return {f"x-amz-checksum-{algorithm}": made}
 
 
-async def _sha256(body: bytes) -> str:
-    if not body:
+async def _sha256(unsigned: building.Unsigned) -> str:
+    if not unsigned.body:
         return EMPTY_SHA256
-    return await _computed(lambda: sha256(body).hexdigest(), body)
-
-
-async def _computed(compute: Callable[[], T], body: bytes) -> T:
-    if len(body) <= _HASH_INLINE:
-        return compute()
-    return await to_thread.run_sync(compute, abandon_on_cancel=True)
+    if unsigned.payload is not None:
+        return await unsigned.payload.sha256()
+    return await computed(hexdigest, unsigned.body)
 
 
 async def _in_steps(steps: Generator[None, None, T]) -> T:
