@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from aiohaul.aws.direct.payload import Payload
+from aiohaul.aws.direct.payload import Bytes, Payload
 
 #: Operations whose requests are built here, by the names of the client's methods.
 OPERATIONS = {
@@ -80,7 +80,7 @@ class Operation:
     required: frozenset[str]
     #: the parameter that is the body, and how it becomes bytes
     body: str | None
-    write: Callable[[Any], bytes] | None
+    write: Callable[[Any], Bytes] | None
     #: a checksum can be sent, or must be
     checksum: bool
     checksum_required: bool
@@ -94,7 +94,7 @@ class Unsigned(NamedTuple):
     path: str
     query: str
     headers: dict[str, str]
-    body: bytes
+    body: Bytes
     #: such as ``crc32``: the body's checksum that is still to be added
     algorithm: str | None
     #: the body as the caller has it, if that keeps its digest
@@ -184,7 +184,8 @@ def _build(operation: Operation, parameters: Mapping[str, Any], *, checksums: bo
         raise _LeftToBotocoreError
     query = [operation.query] if operation.query else []
     headers: dict[str, str] = {}
-    body, path = b"", ""
+    body: Bytes = b""
+    path = ""
     payload: Payload | None = None
     for name, value in parameters.items():
         if name == "Key" and operation.keyed:
@@ -289,10 +290,10 @@ def _boolean(value: Any) -> str:
     return "true" if value else "false"
 
 
-def _bytes(value: Any) -> bytes:
-    if type(value) is not bytes:
-        raise _LeftToBotocoreError
-    return value
+def _bytes(value: Any) -> Bytes:
+    if type(value) is bytes or type(value) is bytearray:
+        return value
+    raise _LeftToBotocoreError
 
 
 _SCALARS: dict[str, _Format] = {
@@ -324,7 +325,7 @@ def _copy_source(value: Any) -> str:
 _Write = Callable[[str, Any], str]
 
 
-def _document(shape: Any, operation: str) -> Callable[[Any], bytes]:
+def _document(shape: Any, operation: str) -> Callable[[Any], Bytes]:
     """How to write a body of XML, byte for byte as botocore does."""
     write = _writer(shape)
     root = shape.serialization["name"]

@@ -20,6 +20,9 @@ import aiohttp
 from botocore import exceptions as botocore
 from yarl import URL
 
+from aiohaul.aws.direct import bulk
+from aiohaul.aws.direct.payload import Bytes
+
 #: Bytes of a body that are written without giving the event loop a turn.
 _ONE_GO = 64 * 1024
 _PIECE = 256 * 1024
@@ -48,11 +51,11 @@ class Reply(NamedTuple):
 
     status: int
     headers: dict[str, str]
-    body: bytes
+    body: Bytes
 
 
 async def exchange(
-    session: aiohttp.ClientSession, method: str, url: str, headers: Mapping[str, str], body: bytes
+    session: aiohttp.ClientSession, method: str, url: str, headers: Mapping[str, str], body: Bytes
 ) -> Reply:
     """Send a request, and read the whole answer. Redirects are answers.
 
@@ -65,21 +68,24 @@ async def exchange(
     if method not in ("GET", "HEAD"):
         sent["Content-Length"] = str(len(body))
     try:
-        if _IS_KNOWN and len(body) <= _ONE_GO:
+        if _IS_KNOWN:
+            if len(body) >= _ASK_FIRST:
+                sent["Expect"] = "100-continue"
             head = _head(method, url, sent)
             if head is not None:
-                return await _on_connection(session, method, url, head, body)
+                size = bulk.wanted(headers) if method == "GET" else 0
+                return await _on_connection(session, method, url, head, body, size=size)
         return await _by_request(session, method, url, sent, body)
     except (aiohttp.ClientError, OSError, aiohttp.http_exceptions.BadStatusLine) as error:
         raise _as_aiobotocore(error, url) from error
 
 
 async def _by_request(
-    session: aiohttp.ClientSession, method: str, url: str, sent: dict[str, str], body: bytes
+    session: aiohttp.ClientSession, method: str, url: str, sent: dict[str, str], body: Bytes
 ) -> Reply:
     """Send a request as everybody does, a body of many bytes piece by piece."""
     if len(body) >= _ASK_FIRST:
-        sent["Expect"] = "100-continue"
+        sent.setdefault("Expect", "100-continue")
     data: Any = _pieces(body) if len(body) > _ONE_GO else body or None
     async with session.request(
         method,
@@ -94,16 +100,19 @@ async def _by_request(
 
 
 async def _on_connection(
-    session: aiohttp.ClientSession, method: str, url: str, head: bytes, body: bytes
+    session: aiohttp.ClientSession, method: str, url: str, head: bytes, body: Bytes, *, size: int
 ) -> Reply:
-    """Send a small request, all of it at once, and read the answer."""
+    """Send a request on a connection of the pool, and read the answer."""
     asked = _asking(session, url)
     try:
         connection = await _connector(session).connect(asked, traces=[], timeout=session.timeout)
     except TimeoutError as error:
         raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {asked.url}") from error
     try:
-        reply = await _exchanged(session, connection.protocol, method, head + body)
+        if max(len(body), size) > _ONE_GO:
+            reply = await _in_bulk(session, connection.protocol, head, body, size)
+        else:
+            reply = await _exchanged(session, connection.protocol, method, head + body)
     except aiohttp.http_exceptions.HttpProcessingError as error:
         connection.close()
         raise aiohttp.ClientResponseError(
@@ -116,18 +125,37 @@ async def _on_connection(
     return reply
 
 
+async def _in_bulk(
+    session: aiohttp.ClientSession, protocol: Any, head: bytes, body: Bytes, size: int
+) -> Reply:
+    answer = await bulk.exchanged(
+        protocol,
+        head,
+        body,
+        asks=len(body) >= _ASK_FIRST,
+        size=size,
+        parameters=_parameters(session, skip_payload=False),
+    )
+    return Reply(answer.status, _lower(answer.headers), answer.content)
+
+
+def _parameters(session: aiohttp.ClientSession, *, skip_payload: bool) -> dict[str, Any]:
+    """How aiohttp is to read an answer."""
+    return {
+        "skip_payload": skip_payload,
+        "read_until_eof": True,
+        "auto_decompress": False,
+        "read_timeout": session.timeout.sock_read,
+        "read_bufsize": _READ_AHEAD,
+    }
+
+
 async def _exchanged(
     session: aiohttp.ClientSession, protocol: Any, method: str, request: bytes
 ) -> Reply:
     if protocol.should_close:  # it was sent what nobody asked for, since its last answer
         raise aiohttp.ServerDisconnectedError
-    protocol.set_response_params(
-        skip_payload=method == "HEAD",
-        read_until_eof=True,
-        auto_decompress=False,
-        read_timeout=session.timeout.sock_read,
-        read_bufsize=_READ_AHEAD,
-    )
+    protocol.set_response_params(**_parameters(session, skip_payload=method == "HEAD"))
     transport = protocol.transport
     if transport is None or transport.is_closing():
         raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
@@ -176,7 +204,7 @@ def _asking(session: aiohttp.ClientSession, url: str) -> aiohttp.ClientRequest:
     return made[origin]
 
 
-async def _pieces(body: bytes) -> AsyncIterator[memoryview]:
+async def _pieces(body: Bytes) -> AsyncIterator[memoryview]:
     whole = memoryview(body)
     for start in range(0, len(body), _PIECE):
         yield whole[start : start + _PIECE]

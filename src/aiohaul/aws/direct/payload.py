@@ -10,6 +10,8 @@ import anyio
 from anyio import to_thread
 
 T = TypeVar("T")
+#: What a large answer is read into is a bytearray, which nobody changes from then on.
+Bytes = bytes | bytearray
 
 #: Up to this many bytes are hashed on the event loop, more of them in a thread.
 HASH_INLINE = 256 * 1024
@@ -27,7 +29,7 @@ class Payload:
 
     __slots__ = ("_lock", "_sha256", "data")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Bytes) -> None:
         self.data = data
         self._lock = anyio.Lock()
         self._sha256: str | None = None
@@ -40,13 +42,13 @@ class Payload:
             return self._sha256
 
 
-async def computed(function: Callable[[bytes], T], data: bytes) -> T:
+async def computed(function: Callable[[Bytes], T], data: Bytes) -> T:
     """``function(data)``, in a thread if it may take long."""
     if len(data) <= HASH_INLINE:
         return function(data)
     return await to_thread.run_sync(function, data, abandon_on_cancel=True)
 
 
-def hexdigest(data: bytes) -> str:
+def hexdigest(data: Bytes) -> str:
     """The SHA-256 of some bytes, in hexadecimal."""
     return sha256(data).hexdigest()

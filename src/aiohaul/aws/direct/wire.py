@@ -19,7 +19,7 @@ from aiohaul.aws.direct import answers, building, checksums, routes
 from aiohaul.aws.direct.exchange import Reply, exchange
 from aiohaul.aws.direct.failures import Failed
 from aiohaul.aws.direct.listing import read_page
-from aiohaul.aws.direct.payload import Payload, computed, hexdigest
+from aiohaul.aws.direct.payload import Bytes, Payload, computed, hexdigest
 from aiohaul.aws.direct.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Keys, timestamp_now
 from aiohaul.aws.transport import Transport, watched
 
@@ -93,7 +93,7 @@ class Wire:
         _, answer = await self._sent(operation, parameters)
         return answer
 
-    async def read(self, parameters: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    async def read(self, parameters: Mapping[str, Any]) -> tuple[Bytes, dict[str, Any]]:
         """Get an object or a range of it: its bytes, and the rest of the answer.
 
         Raises:
@@ -108,7 +108,7 @@ class Wire:
 
     async def _sent(
         self, operation: str, parameters: Mapping[str, Any]
-    ) -> tuple[bytes | None, dict[str, Any]]:
+    ) -> tuple[Bytes | None, dict[str, Any]]:
         """The body and the rest of an answer; None and all of it, if the client read it."""
         while True:
             # Else the way is no good for this request: the client finds a better one.
@@ -123,7 +123,7 @@ class Wire:
 
     async def _directly(
         self, operation: str, parameters: Mapping[str, Any]
-    ) -> tuple[bytes, dict[str, Any]] | None:
+    ) -> tuple[Bytes, dict[str, Any]] | None:
         """Send a request from here: the answer's body, and the answer.
 
         Returns:

@@ -6,7 +6,7 @@ import hashlib
 
 import anyio
 
-from aiohaul.aws.direct.payload import Payload, computed
+from aiohaul.aws.direct.payload import Bytes, Payload, computed
 from aiohaul.s3.streaming.checksums import Algorithm
 
 
@@ -24,7 +24,7 @@ class Piece:
 
     __slots__ = ("_crcs", "_lock", "_md5", "data", "number", "payload", "start")
 
-    def __init__(self, number: int, start: int, data: bytes) -> None:
+    def __init__(self, number: int, start: int, data: Bytes) -> None:
         self.number = number
         self.start = start
         self.data = data
@@ -48,7 +48,7 @@ class Piece:
             return self._crcs[algorithm.name]
 
 
-def _md5(data: bytes) -> bytes:
+def _md5(data: Bytes) -> bytes:
     return hashlib.md5(data, usedforsecurity=False).digest()
 
 
