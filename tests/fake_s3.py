@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import ssl
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -232,15 +233,16 @@ def _error(status: int, code: str) -> web.Response:
 
 
 @asynccontextmanager
-async def fake_s3() -> AsyncIterator[FakeS3]:
+async def fake_s3(tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeS3]:
     made = FakeS3()
     application = web.Application(client_max_size=2**40)
     application.router.add_route("*", "/{tail:.*}", made.handle)
     runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    scheme, host = ("http", "127.0.0.1") if tls is None else ("https", "localhost")
+    made.url = f"{scheme}://{host}:{runner.addresses[0][1]}"
     try:
         yield made
     finally:

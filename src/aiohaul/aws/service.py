@@ -15,6 +15,7 @@ import anyio
 
 from aiohaul.aws.connecting import Note, noting
 from aiohaul.aws.credentials import Renewal, is_aws
+from aiohaul.aws.direct.payload import Bytes
 from aiohaul.aws.direct.wire import Wire
 from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
@@ -164,7 +165,7 @@ class Service:
         async with self._pace.slot():
             return await self._send(operation, target, parameters)
 
-    async def read(self, target: str, /, **parameters: Any) -> tuple[bytes, dict[str, Any]]:
+    async def read(self, target: str, /, **parameters: Any) -> tuple[Bytes, dict[str, Any]]:
         """Get an object or a range of it (S3 GetObject): its bytes, and the rest of the answer.
 
         A body that breaks off is asked for again, as a request without an answer is. The raw
@@ -176,14 +177,14 @@ class Service:
             SessionError: the Session has ended.
         """
 
-        async def send(number: int) -> tuple[bytes, dict[str, Any]]:
+        async def send(number: int) -> tuple[Bytes, dict[str, Any]]:
             with (
                 request(self._name, "GetObject", target, parameters, number) as told,
                 translated("GetObject", target),
             ):
                 return told(await self._wire.read(parameters))
 
-        async def once(number: int) -> tuple[bytes, dict[str, Any]]:
+        async def once(number: int) -> tuple[Bytes, dict[str, Any]]:
             return await self._renewing(partial(send, number))
 
         return await self._again_and_again(once)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from anyio import from_thread, to_thread
 
+from aiohaul.aws.direct.payload import Bytes
 from aiohaul.errors import LocalFileError, LocalFileExistsError
 from aiohaul.s3.local import LocalFile, explained, look
 from aiohaul.s3.private import NEW, PARTIAL, partial_beside, usual_mode
@@ -48,7 +49,7 @@ class PartialFile:
         """
         await to_thread.run_sync(self._write, b"", 0)
 
-    async def put(self, data: bytes) -> str:
+    async def put(self, data: Bytes) -> str:
         """Write all of it, and commit it.
 
         Returns:
@@ -59,11 +60,11 @@ class PartialFile:
         """
         return await to_thread.run_sync(self._put, data)
 
-    def _put(self, data: bytes) -> str:
+    def _put(self, data: Bytes) -> str:
         self._write(data, 0)
         return self._commit(len(data))
 
-    async def write(self, data: bytes, start: int) -> None:
+    async def write(self, data: Bytes, start: int) -> None:
         """Write bytes at a place; in any order, and from many tasks.
 
         Raises:
@@ -71,7 +72,7 @@ class PartialFile:
         """
         await to_thread.run_sync(self._write, data, start)
 
-    def _write(self, data: bytes, start: int) -> None:
+    def _write(self, data: Bytes, start: int) -> None:
         with explained("writing", self.target):
             descriptor = self._open()
             left = memoryview(data)

@@ -10,6 +10,8 @@ from xml.etree import ElementTree as ET
 
 from botocore.utils import parse_timestamp
 
+from aiohaul.aws.direct.payload import Bytes
+
 #: Bytes of XML that are parsed at a stretch, and entries that are read at a stretch: about 1 ms.
 _SLICE = 64 * 1024
 _ENTRIES = 200
@@ -236,7 +238,7 @@ def _expires(value: str) -> dict[str, Any]:
         return {"ExpiresString": value}
 
 
-def read_body(answer: Answer, status: int, body: bytes) -> Generator[None, None, dict[str, Any]]:
+def read_body(answer: Answer, status: int, body: Bytes) -> Generator[None, None, dict[str, Any]]:
     """What the body says, in steps of about a millisecond.
 
     Raises:
@@ -252,7 +254,7 @@ def read_body(answer: Answer, status: int, body: bytes) -> Generator[None, None,
     return {answer.payload: made} if answer.payload else made
 
 
-def _parsed(status: int, body: bytes) -> Generator[None, None, ET.Element]:
+def _parsed(status: int, body: Bytes) -> Generator[None, None, ET.Element]:
     parser = ET.XMLParser(encoding="utf-8")  # noqa: S314  # no DTD passes, so no entities either
     if _DOCTYPE in body:
         body = _DOCTYPE  # as far as it is read: no XML

@@ -12,6 +12,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from aiohaul.aws.direct.payload import Bytes, Payload
+
 #: Operations whose requests are built here, by the names of the client's methods.
 OPERATIONS = {
     "abort_multipart_upload": "AbortMultipartUpload",
@@ -78,7 +80,7 @@ class Operation:
     required: frozenset[str]
     #: the parameter that is the body, and how it becomes bytes
     body: str | None
-    write: Callable[[Any], bytes] | None
+    write: Callable[[Any], Bytes] | None
     #: a checksum can be sent, or must be
     checksum: bool
     checksum_required: bool
@@ -94,9 +96,11 @@ class Unsigned(NamedTuple):
     path: str
     query: str
     headers: dict[str, str]
-    body: bytes
+    body: Bytes
     #: such as ``crc32``: the body's checksum that is still to be added
     algorithm: str | None
+    #: the body as the caller has it, if that keeps its digest
+    payload: Payload | None = None
 
     @property
     def suffix(self) -> str:
@@ -187,11 +191,15 @@ def _build(operation: Operation, parameters: Mapping[str, Any], *, checksums: bo
         raise _LeftToBotocoreError
     query = [operation.query] if operation.query else []
     headers: dict[str, str] = {}
-    body, path = b"", ""
+    body: Bytes = b""
+    path = ""
+    payload: Payload | None = None
     for name, value in parameters.items():
         if name == "Key" and operation.keyed:
             path = _key(value)
         elif name == operation.body and operation.write is not None:
+            if type(value) is Payload:
+                payload, value = value, value.data  # noqa: PLW2901  # it is that from here on
             body = operation.write(value)
         elif name != "Bucket":
             _place(operation, name, value, query, headers)
@@ -200,7 +208,7 @@ def _build(operation: Operation, parameters: Mapping[str, Any], *, checksums: bo
     algorithm = None
     if operation.checksum:
         algorithm = _algorithm(operation, headers, checksums=checksums)
-    return Unsigned(path, "&".join(query), headers, body, algorithm)
+    return Unsigned(path, "&".join(query), headers, body, algorithm, payload)
 
 
 def plain_bucket(name: Any) -> bool:
@@ -289,10 +297,10 @@ def _boolean(value: Any) -> str:
     return "true" if value else "false"
 
 
-def _bytes(value: Any) -> bytes:
-    if type(value) is not bytes:
-        raise _LeftToBotocoreError
-    return value
+def _bytes(value: Any) -> Bytes:
+    if type(value) is bytes or type(value) is bytearray:
+        return value
+    raise _LeftToBotocoreError
 
 
 _SCALARS: dict[str, _Format] = {
@@ -324,7 +332,7 @@ def _copy_source(value: Any) -> str:
 _Write = Callable[[str, Any], str]
 
 
-def _document(shape: Any, operation: str) -> Callable[[Any], bytes]:
+def _document(shape: Any, operation: str) -> Callable[[Any], Bytes]:
     """How to write a body of XML, byte for byte as botocore does."""
     write = _writer(shape)
     root = shape.serialization["name"]

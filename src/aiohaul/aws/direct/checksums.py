@@ -11,29 +11,31 @@ from typing import Any
 
 from botocore.compat import HAS_CRT
 
+from aiohaul.aws.direct.payload import Bytes
+
 #: What botocore's extra "crt" installs: CRCs that Python's own library lacks.
 _crt: Any = importlib.import_module("awscrt.checksums") if HAS_CRT else None
 
-_Digest = Callable[[bytes], bytes]
+_Digest = Callable[[Bytes], bytes]
 
 
-def _crc32(data: bytes) -> bytes:
+def _crc32(data: Bytes) -> bytes:
     return zlib.crc32(data).to_bytes(4, "big")
 
 
-def _sha1(data: bytes) -> bytes:
+def _sha1(data: Bytes) -> bytes:
     return hashlib.sha1(data, usedforsecurity=False).digest()
 
 
-def _sha256(data: bytes) -> bytes:
+def _sha256(data: Bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _crc32c(data: bytes) -> bytes:
+def _crc32c(data: Bytes) -> bytes:
     return int(_crt.crc32c(data)).to_bytes(4, "big")
 
 
-def _crc64nvme(data: bytes) -> bytes:
+def _crc64nvme(data: Bytes) -> bytes:
     return int(_crt.crc64nvme(data)).to_bytes(8, "big")
 
 
@@ -49,7 +51,7 @@ def known(algorithm: str) -> bool:
     return algorithm in _DIGESTS
 
 
-def checksum(algorithm: str, data: bytes) -> str:
+def checksum(algorithm: str, data: Bytes) -> str:
     """A body's checksum as ``x-amz-checksum-…`` carries it.
 
     Args:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from aiohaul.aws.direct.framing import HEAD_LIMIT, Chunks, Head, MalformedAnswerError, read_head
+from aiohaul.aws.direct.payload import Bytes
+from aiohaul.aws.direct.sending import Sending
 
 #: Bytes of a body that are written without giving the event loop a turn.
 _ONE_GO = 64 * 1024
@@ -41,7 +43,7 @@ class Reply(NamedTuple):
 
     status: int
     headers: dict[str, str]
-    body: bytes
+    body: Bytes
 
 
 class _Exchange:
@@ -90,7 +92,7 @@ class Connection(asyncio.BufferedProtocol):
         self.idle_since = self._active = self._loop.time()
         self._transport.set_protocol(self)
 
-    async def exchange(self, head: bytes, body: bytes, *, bodiless: bool) -> Reply:
+    async def exchange(self, head: bytes, body: Bytes, *, bodiless: bool) -> Reply:
         """Send a request, and read its whole answer.
 
         Whatever ends it otherwise, the connection is closed, and nothing more is sent.
@@ -122,7 +124,7 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
             raise
 
-    async def _write(self, now: _Exchange, head: bytes, body: bytes) -> None:
+    async def _write(self, now: _Exchange, head: bytes, body: Bytes) -> None:
         """Write a large body piece by piece, as fast as it is taken, until there is an answer."""
         if len(body) >= _ASK_FIRST:
             now.going = self._loop.create_future()
@@ -134,17 +136,35 @@ class Connection(asyncio.BufferedProtocol):
             )
         else:
             self._transport.write(head)
-        whole = memoryview(body)
-        for start in range(0, len(body), _PIECE):
+        if now.answer.done():  # it is not wanted
+            self.is_open = False
+            return
+        self._active = self._loop.time()
+        sending = Sending(self._transport, body, self._went_on)
+        try:
+            if sending.start():
+                await asyncio.wait((sending.ended, now.answer), return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await self._hand_on(now, sending)
+            if sending.left:
+                self.is_open = False  # the server still waits for the rest
+        finally:
+            sending.stop()
+
+    async def _hand_on(self, now: _Exchange, sending: Sending) -> None:
+        """Hand a body to the transport, as fast as that is rid of it, until there is an answer."""
+        while sending.left and not now.answer.done():
             if self._can_write is not None:
                 await asyncio.wait(
                     (self._can_write, now.answer), return_when=asyncio.FIRST_COMPLETED
                 )
-            if now.answer.done():
-                self.is_open = False  # the server still waits for the rest of the body
-                return
-            self._active = self._loop.time()
-            self._transport.write(whole[start : start + _PIECE])
+            else:
+                self._went_on()
+                self._transport.write(sending.left[:_PIECE])
+                sending.left = sending.left[_PIECE:]
+
+    def _went_on(self) -> None:
+        self._active = self._loop.time()
 
     def close(self) -> None:
         """Close it: what has not been sent yet of a request is not sent any more."""
@@ -187,7 +207,7 @@ class Connection(asyncio.BufferedProtocol):
         if now.place:
             now.got += nbytes
             if now.got == len(now.place):
-                self._finish(now, bytes(now.place))
+                self._finish(now, now.place)
             return
         data = bytes(self._space[:nbytes])
         if nbytes == _AT_ONCE:
@@ -211,7 +231,7 @@ class Connection(asyncio.BufferedProtocol):
             elif head is None:
                 self._fail(now, aiohttp.ServerDisconnectedError())
             elif head.length is None and not head.chunked:
-                self._finish(now, bytes(now.received))
+                self._finish(now, now.received)
             else:
                 self._fail(now, aiohttp.ClientPayloadError("the connection was closed in a body"))
         self.close()
@@ -262,7 +282,7 @@ class Connection(asyncio.BufferedProtocol):
             _check_size(head, max(len(now.received), length or 0))
             if length is not None and len(now.received) >= length:
                 self.is_open = self.is_open and len(now.received) == length
-                self._finish(now, bytes(now.received[:length]))
+                self._finish(now, now.received[:length])
         else:
             _check_size(head, length)
             now.place = bytearray(length)
@@ -279,7 +299,7 @@ class Connection(asyncio.BufferedProtocol):
             self.is_open = self.is_open and not chunks.rest
             self._finish(now, chunks.body)
 
-    def _finish(self, now: _Exchange, body: bytes) -> None:
+    def _finish(self, now: _Exchange, body: Bytes) -> None:
         """The answer is whole."""
         head = now.head
         if head is None:

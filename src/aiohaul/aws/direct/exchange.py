@@ -21,6 +21,7 @@ from yarl import URL
 
 from aiohaul.aws.direct.connection import Connection, Reply
 from aiohaul.aws.direct.framing import request_head
+from aiohaul.aws.direct.payload import Bytes
 
 #: Connections are taken over from this series of aiohttp's releases.
 _KNOWN = "3.14."
@@ -53,7 +54,7 @@ class Connections:
         self._asked: dict[str, aiohttp.ClientRequest] = {}
 
     async def exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes
+        self, method: str, url: str, headers: Mapping[str, str], body: Bytes
     ) -> Reply:
         """Send a request, and read the whole answer. Redirects are answers.
 

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from aiohaul.aws.direct.answers import Answer, Child, Structure, read_body, timestamp
+from aiohaul.aws.direct.payload import Bytes
 
 #: Entries that are read at a stretch: under 1 ms.
 _ENTRIES = 200
@@ -107,7 +108,7 @@ def rows_of(
 
 
 def read_page(
-    answer: Answer, status: int, body: bytes, *, decode: bool
+    answer: Answer, status: int, body: Bytes, *, decode: bool
 ) -> Generator[None, None, dict[str, Any]]:
     """What a page of a listing says, in steps of about a millisecond.
 
@@ -133,7 +134,7 @@ def read_page(
 
 
 def _plain_page(
-    answer: Answer, status: int, body: bytes, *, decode: bool
+    answer: Answer, status: int, body: Bytes, *, decode: bool
 ) -> Generator[None, None, dict[str, Any]]:
     text = _plain_text(body)
     start, end = text.find(_OPEN), text.rfind(_CLOSE) + len(_CLOSE)
@@ -153,7 +154,7 @@ def _plain_page(
     return made
 
 
-def _plain_text(body: bytes) -> str:
+def _plain_text(body: Bytes) -> str:
     """The page, if every character in it is one that XML allows and leaves alone."""
     bracketed = b"]" in body and b"]]>" in body
     # Two of the characters beyond ASCII are refused, and both begin with these bytes.

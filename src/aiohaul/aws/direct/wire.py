@@ -9,29 +9,26 @@ whatever settings or hooks do to a request, are so learnt from the client and ne
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from os import urandom
 from typing import Any, TypeVar
 
 from aiobotocore.credentials import AioRefreshableCredentials
-from anyio import to_thread
 
 from aiohaul.aws.direct import answers, building, checksums, routes
 from aiohaul.aws.direct.connection import Reply
 from aiohaul.aws.direct.exchange import IS_KNOWN
 from aiohaul.aws.direct.failures import Failed
 from aiohaul.aws.direct.listing import read_page
+from aiohaul.aws.direct.payload import Bytes, Payload, computed, hexdigest
 from aiohaul.aws.direct.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Keys, timestamp_now
 from aiohaul.aws.secrecy import quiet
 from aiohaul.aws.transport import Transport, watched
 
 T = TypeVar("T")
 
-#: Bodies up to this size are hashed on the event loop, larger ones in a thread.
-_HASH_INLINE = 256 * 1024
 #: How often a bucket's requests may differ before they are no longer compared.
 _LESSONS = 3
 #: Ways that are kept, one for each operation and bucket.
@@ -100,7 +97,7 @@ class Wire:
         _, answer = await self._sent(operation, parameters)
         return answer
 
-    async def read(self, parameters: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    async def read(self, parameters: Mapping[str, Any]) -> tuple[Bytes, dict[str, Any]]:
         """Get an object or a range of it: its bytes, and the rest of the answer.
 
         Raises:
@@ -115,7 +112,7 @@ class Wire:
 
     async def _sent(
         self, operation: str, parameters: Mapping[str, Any]
-    ) -> tuple[bytes | None, dict[str, Any]]:
+    ) -> tuple[Bytes | None, dict[str, Any]]:
         """The body and the rest of an answer; None and all of it, if the client read it."""
         while True:
             # Else the way is no good for this request: the client finds a better one.
@@ -130,7 +127,7 @@ class Wire:
 
     async def _directly(
         self, operation: str, parameters: Mapping[str, Any]
-    ) -> tuple[bytes, dict[str, Any]] | None:
+    ) -> tuple[Bytes, dict[str, Any]] | None:
         """Send a request from here: the answer's body, and the answer.
 
         Returns:
@@ -199,7 +196,7 @@ class Wire:
         """The headers that vouch for the body: over TLS one checksum is enough, as for botocore."""
         made = await _checksum(unsigned)
         made["x-amz-content-sha256"] = (
-            await _sha256(unsigned.body)
+            await _sha256(unsigned)
             if self._must_hash(route, operation, unsigned, made)
             else UNSIGNED_PAYLOAD
         )
@@ -258,7 +255,7 @@ class Wire:
 
     async def _send(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         with quiet():
-            answer: dict[str, Any] = await getattr(self._client, operation)(**parameters)
+            answer: dict[str, Any] = await getattr(self._client, operation)(**_as_bytes(parameters))
         return answer
 
     async def _learn(
@@ -297,7 +294,7 @@ class Wire:
             route,
             known.request,
             unsigned,
-            routes.vouching_as(theirs, await _sha256(unsigned.body), await _checksum(unsigned)),
+            routes.vouching_as(theirs, await _sha256(unsigned), await _checksum(unsigned)),
             timestamp=theirs.headers.get("x-amz-date", ""),
             invocation=theirs.headers.get("amz-sdk-invocation-id", ""),
             keys=await self._keys(),
@@ -325,6 +322,12 @@ def _ordinary(client: Any) -> bool:
     )
 
 
+def _as_bytes(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters as botocore knows them."""
+    body = parameters.get("Body")
+    return {**parameters, "Body": body.data} if type(body) is Payload else parameters
+
+
 def _computable(unsigned: building.Unsigned) -> bool:
     return unsigned.algorithm is None or checksums.known(unsigned.algorithm)
 
@@ -334,20 +337,16 @@ async def _checksum(unsigned: building.Unsigned) -> dict[str, str]:
     algorithm = unsigned.algorithm
     if algorithm is None:
         return {}
-    compute = partial(checksums.checksum, algorithm, unsigned.body)
-    return {f"x-amz-checksum-{algorithm}": await _computed(compute, unsigned.body)}
+    made = await computed(partial(checksums.checksum, algorithm), unsigned.body)
+    return {f"x-amz-checksum-{algorithm}": made}
 
 
-async def _sha256(body: bytes) -> str:
-    if not body:
+async def _sha256(unsigned: building.Unsigned) -> str:
+    if not unsigned.body:
         return EMPTY_SHA256
-    return await _computed(lambda: sha256(body).hexdigest(), body)
-
-
-async def _computed(compute: Callable[[], T], body: bytes) -> T:
-    if len(body) <= _HASH_INLINE:
-        return compute()
-    return await to_thread.run_sync(compute, abandon_on_cancel=True)
+    if unsigned.payload is not None:
+        return await unsigned.payload.sha256()
+    return await computed(hexdigest, unsigned.body)
 
 
 async def _in_steps(steps: Generator[None, None, T]) -> T:

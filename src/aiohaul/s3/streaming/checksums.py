@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from aiohaul.aws.direct.payload import Bytes
+
 #: CRC32's polynomial, bit-reversed, and its width.
 _POLYNOMIAL = 0xEDB88320
 _BITS = 32
@@ -33,7 +35,7 @@ class Algorithm:
 
     name: str
     width: int
-    of: Callable[[bytes], int]
+    of: Callable[[Bytes], int]
     combine: Callable[[int, int, int], int]
 
     @property

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import TypeVar
 
 import anyio
-from anyio import to_thread
 
+from aiohaul.aws.direct.payload import Bytes, Payload, computed
 from aiohaul.s3.streaming.checksums import Algorithm
-
-T = TypeVar("T")
-
-#: Up to this many bytes are hashed on the event loop, more of them in a thread.
-_HASH_INLINE = 256 * 1024
 
 
 class Piece:
@@ -24,14 +17,18 @@ class Piece:
         number: its place among the parts, from 1.
         start: where it begins.
         data: its bytes; never changed.
+
+    Attributes:
+        payload: the same, as requests are to send it.
     """
 
-    __slots__ = ("_crcs", "_lock", "_md5", "data", "number", "start")
+    __slots__ = ("_crcs", "_lock", "_md5", "data", "number", "payload", "start")
 
-    def __init__(self, number: int, start: int, data: bytes) -> None:
+    def __init__(self, number: int, start: int, data: Bytes) -> None:
         self.number = number
         self.start = start
         self.data = data
+        self.payload = Payload(data)
         self._lock = anyio.Lock()
         self._md5: bytes | None = None
         self._crcs: dict[str, int] = {}
@@ -51,14 +48,7 @@ class Piece:
             return self._crcs[algorithm.name]
 
 
-async def computed(function: Callable[[bytes], T], data: bytes) -> T:
-    """``function(data)``, in a thread if it may take long."""
-    if len(data) <= _HASH_INLINE:
-        return function(data)
-    return await to_thread.run_sync(function, data, abandon_on_cancel=True)
-
-
-def _md5(data: bytes) -> bytes:
+def _md5(data: Bytes) -> bytes:
     return hashlib.md5(data, usedforsecurity=False).digest()
 
 

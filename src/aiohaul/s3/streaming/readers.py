@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from aiohaul.aws.direct.payload import Bytes
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.errors import HaulError, StreamError, VerificationError, without_queries
@@ -72,14 +73,14 @@ class Reader(Protocol):
             HaulError: it cannot be read, or is another version by now.
         """
 
-    async def read(self, part: Part) -> bytes:
+    async def read(self, part: Part) -> Bytes:
         """Read a part.
 
         Raises:
             HaulError: it cannot be read, or is another version by now.
         """
 
-    async def read_whole(self) -> tuple[bytes, Traits]:
+    async def read_whole(self) -> tuple[Bytes, Traits]:
         """Read all of it.
 
         Raises:
@@ -131,7 +132,7 @@ class ObjectReader(_Sized):
             self._check(answer, answer["ContentLength"], source.size)
         return traits(answer)
 
-    async def read(self, part: Part) -> bytes:
+    async def read(self, part: Part) -> Bytes:
         start, size = part
         data, answer = await self._s3.read(
             self._source.uri, **self._of_version, Range=f"bytes={start}-{start + size - 1}"
@@ -139,7 +140,7 @@ class ObjectReader(_Sized):
         self._check(answer, len(data), size)
         return data
 
-    async def read_whole(self) -> tuple[bytes, Traits]:
+    async def read_whole(self) -> tuple[Bytes, Traits]:
         # No range: that of an empty object would be answered with 416.
         data, answer = await self._s3.read(self._source.uri, **self._of_version)
         self._check(answer, len(data), self._source.size)
@@ -174,10 +175,10 @@ class FileReader(_Sized):
     async def open(self) -> Traits:
         return Traits()
 
-    async def read(self, part: Part) -> bytes:
+    async def read(self, part: Part) -> Bytes:
         return await read_part(self._source, *part)
 
-    async def read_whole(self) -> tuple[bytes, Traits]:
+    async def read_whole(self) -> tuple[Bytes, Traits]:
         return await self.read((0, self.size)), Traits()
 
 
@@ -211,7 +212,7 @@ class StreamReader:
     async def open(self) -> Traits:
         return Traits(description=self._source.description)
 
-    async def read(self, part: Part) -> bytes:
+    async def read(self, part: Part) -> Bytes:
         """Read the next part: shorter than asked for, or empty, at the end."""
         _, size = part
         while len(self._left) < size and not self._ended:
@@ -234,7 +235,7 @@ class StreamReader:
         self._check()
         return data
 
-    async def read_whole(self) -> tuple[bytes, Traits]:
+    async def read_whole(self) -> tuple[Bytes, Traits]:
         raise AssertionError  # whole() says no
 
     def _check(self) -> None:

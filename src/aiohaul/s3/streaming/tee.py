@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
+from aiohaul.aws.direct.payload import Bytes
 from aiohaul.concurrency import Budget
 from aiohaul.errors import HaulError, VerificationError
 from aiohaul.s3.copying.cleanup import discard_all
@@ -196,7 +197,7 @@ class _Haul:
         if again != piece.data:
             raise VerificationError(f"{self._source.uri} was damaged on its way here. Run again")
 
-    async def _move_parts(self, first: bytes) -> None:
+    async def _move_parts(self, first: Bytes) -> None:
         """Read part after part, and write each; ``first`` is what was read of it already."""
         hashes = self._traits.checksum is None and self._traits.md5 is not None
         if hashes and self._source.hash_all:
@@ -238,7 +239,7 @@ class _Haul:
             tasks.start_soon(self._move, number, part, data, taken, tasks.cancel_scope)
 
     async def _move(
-        self, number: int, part: Part, data: bytes | None, taken: int, all_parts: anyio.CancelScope
+        self, number: int, part: Part, data: Bytes | None, taken: int, all_parts: anyio.CancelScope
     ) -> None:
         """Bring one part to all destinations."""
         try:

@@ -89,7 +89,7 @@ class ObjectWriter:
                     **target.acl,
                     **target.unless_there,
                     **checksum,
-                    Body=piece.data,
+                    Body=piece.payload,
                 )
         except PreconditionFailedError as error:
             answer = await self._own(piece, error)
@@ -144,7 +144,7 @@ class ObjectWriter:
             **upload.id,
             **checksum,
             PartNumber=piece.number,
-            Body=piece.data,
+            Body=piece.payload,
         )
         with translated("UploadPart", target.uri):
             etag = unquoted(answer["ETag"])

@@ -124,4 +124,4 @@ async def _read(s3: Service, version: S3Object, start: int) -> bytes:
         Range=f"bytes={start}-{end}",
         IfMatch=quoted(version.etag),
     )
-    return data
+    return bytes(data)
