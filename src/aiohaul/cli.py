@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import math
 import os
 import re
@@ -52,6 +53,8 @@ TERMINATED = 143
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line, and return the exit code."""
+    if arguments is None:
+        gc.freeze()  # what was imported stays: no collection needs to look at it
     chosen = _parser().parse_args(arguments)
     if getattr(chosen, "log_level", None) or getattr(chosen, "log_format", None):
         listen(chosen.log_level or "info", as_json=chosen.log_format == "json")

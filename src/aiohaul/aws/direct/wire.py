@@ -277,11 +277,12 @@ class Wire:
             self._ways.clear()
             self._lessons.clear()
         self._ways.pop(key, None)  # another region: the way up to now was the wrong one
-        self._lessons[key] = self._lessons.get(key, 0) + 1
         route = routes.route_of(theirs, unsigned)
         if route is not None and await self._is_same(route, known, unsigned, theirs):
             self._ways[key] = _Way(known, route, transport)
             self._lessons.pop(key, None)
+        else:
+            self._lessons[key] = self._lessons.get(key, 0) + 1
 
     async def _is_same(
         self,
