@@ -309,7 +309,7 @@ async def test_timeout_of_a_batch_in_a_batch_tells_what_its_tasks_were(
     lambdas.plain("a", "c")
     lambdas.held("b")
     report = await failed(
-        batch(step(1, "inner", timeout=0.5), step(2, "c")),
+        batch(step(1, "inner", timeout=3), step(2, "c")),
         tasks={
             **calls("a", "b", "c"),
             "inner": batch(step(1, "a"), step(2, "b", 1), step(3, "c", 2)),
