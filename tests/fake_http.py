@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -61,12 +62,16 @@ class FakeServer:
 
     connections: set[Connection] = field(default_factory=set)
     accepted: int = 0
+    #: over TLS, with a certificate for localhost
+    tls: ssl.SSLContext | None = None
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=4096)
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", 0, backlog=4096, ssl=self.tls
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -81,7 +86,7 @@ class FakeServer:
     def url(self) -> str:
         assert self._server is not None
         host, port = self._server.sockets[0].getsockname()[:2]
-        return f"http://{host}:{port}"
+        return f"http://{host}:{port}" if self.tls is None else f"https://localhost:{port}"
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until the server has seen something."""

@@ -152,8 +152,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._transport.get_write_buffer_size():
-            self._transport.abort()
+        # Over TLS what is not sent yet is in more buffers than the transport tells of, and a
+        # transport that is closed waits for its peer to say so too.
+        self._transport.abort()
         self._made.close()
 
     def _look(self) -> None:
