@@ -19,8 +19,8 @@ _PATIENCE = 1.0
 #: Bytes that are read at once, until so many are there; then that.
 _AT_ONCE = 16 * 1024
 _MORE_AT_ONCE = 256 * 1024
-#: A body whose length is known is read in its place, unless it is so long that it has to prove it.
-_LONGEST = 64 * 2**20
+#: The place of a body whose length is known: so much at first, and twice as much when it is full.
+_PLACE = 2**20
 #: Bytes of an answer that says what went wrong.
 _ERROR_LIMIT = 2**20
 _ERROR = 300
@@ -47,7 +47,7 @@ class Reply(NamedTuple):
 class _Exchange:
     """A request that is under way, and what has come of its answer."""
 
-    __slots__ = ("answer", "bodiless", "chunks", "going", "got", "head", "place", "received")
+    __slots__ = ("answer", "bodiless", "chunks", "going", "got", "head", "length", "place", "received")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, bodiless: bool) -> None:
         self.answer: asyncio.Future[Reply] = loop.create_future()
@@ -57,8 +57,10 @@ class _Exchange:
         self.head: Head | None = None
         #: what has come of the head, then of a body that has no place
         self.received = bytearray()
-        #: the place of a body whose length is known, and how much of it has come
+        #: the place of a body whose length is known, and how much of it has come; there is room
+        #: for a byte more, which is none of the body
         self.place = bytearray()
+        self.length = 0
         self.got = 0
         self.chunks: Chunks | None = None
 
@@ -176,7 +178,10 @@ class Connection(asyncio.BufferedProtocol):
         now = self._now
         if now is None or not now.place:
             return self._space
-        return memoryview(now.place)[now.got :]
+        place = now.place
+        if now.got == len(place):
+            place.extend(bytes(min(len(place), now.length + 1 - now.got)))
+        return memoryview(place)[now.got :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes have come."""
@@ -187,8 +192,9 @@ class Connection(asyncio.BufferedProtocol):
         self._active = self._loop.time()
         if now.place:
             now.got += nbytes
-            if now.got == len(now.place):
-                self._finish(now, bytes(now.place))
+            if now.got >= now.length:
+                self.is_open = self.is_open and now.got == now.length
+                self._finish(now, bytes(memoryview(now.place)[: now.length]))
             return
         data = bytes(self._space[:nbytes])
         if nbytes == _AT_ONCE:
@@ -253,20 +259,18 @@ class Connection(asyncio.BufferedProtocol):
 
     def _read_body(self, now: _Exchange, head: Head, data: bytes) -> None:
         length = head.length
-        if length is not None and len(data) >= length and not now.received:
+        if length is not None and len(data) >= length:
             self.is_open = self.is_open and len(data) == length
             self._finish(now, data[:length])
         elif head.chunked:
             self._read_chunks(now, head, data)
-        elif length is None or length > _LONGEST:
+        elif length is None:
             now.received += data
-            _check_size(head, max(len(now.received), length or 0))
-            if length is not None and len(now.received) >= length:
-                self.is_open = self.is_open and len(now.received) == length
-                self._finish(now, bytes(now.received[:length]))
+            _check_size(head, len(now.received))
         else:
             _check_size(head, length)
-            now.place = bytearray(length)
+            now.length = length
+            now.place = bytearray(min(length + 1, _PLACE))
             now.got = len(data)
             now.place[: now.got] = data
 
