@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import botocore.exceptions
@@ -27,12 +30,44 @@ MIB = 2**20
 OK = b"HTTP/1.1 200 OK\r\nX-Name: value\r\ncontent-length: 4\r\n\r\nbody"
 
 
+@dataclass(frozen=True)
+class Ends:
+    """How the two ends of a connection encrypt."""
+
+    server: ssl.SSLContext | None = None
+    client: ssl.SSLContext | bool = True
+
+
+@pytest.fixture(params=["plain", "tls"])
+def ends(request: pytest.FixtureRequest, certificate: Path) -> Ends:
+    if request.param == "plain":
+        return Ends()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(certificate)
+    return Ends(server, ssl.create_default_context(cafile=certificate))
+
+
 @asynccontextmanager
-async def connections(**options: float) -> AsyncIterator[Connections]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(**options)) as session:
+async def connections(
+    ends: Ends = Ends(), **options: float
+) -> AsyncIterator[Connections]:  # it is frozen
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=ends.client), timeout=aiohttp.ClientTimeout(**options)
+    ) as session:
         made = Connections(session)
         yield made
         made.close()
+
+
+@pytest.fixture(autouse=True)
+async def unexpected() -> AsyncIterator[list[dict[str, Any]]]:
+    """What asyncio has to tell of callbacks that failed: nothing."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    yield told
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not told
 
 
 @dataclass(eq=False)
@@ -110,7 +145,7 @@ class Talking(FakeServer):
         writer.transport.abort()
 
 
-async def test_large_body_that_is_not_wanted_is_not_sent() -> None:
+async def test_large_body_that_is_not_wanted_is_not_sent(ends: Ends) -> None:
     received = 0
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -121,7 +156,7 @@ async def test_large_body_that_is_not_wanted_is_not_sent() -> None:
         await writer.drain()
         received += len(await reader.read())  # the connection is of no use any more
 
-    async with Talking(talk=refuse) as server, connections() as made:
+    async with Talking(tls=ends.server, talk=refuse) as server, connections(ends) as made:
         reply = await made.exchange("PUT", f"{server.url}/k", {}, b"x" * (2 * MIB))
         assert reply.status == 403
         assert not made._idle
@@ -146,7 +181,7 @@ async def test_large_body_arrives(says: bool) -> None:
             assert (await made.exchange("PUT", f"{server.url}/k", {}, body)).body == b"body"
 
 
-async def test_answer_in_the_midst_of_a_body_ends_its_sending() -> None:
+async def test_answer_in_the_midst_of_a_body_ends_its_sending(ends: Ends) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -155,7 +190,7 @@ async def test_answer_in_the_midst_of_a_body_ends_its_sending() -> None:
         await gone.wait()
 
     gone = asyncio.Event()
-    async with Talking(talk=refuse) as server, connections() as made:
+    async with Talking(tls=ends.server, talk=refuse) as server, connections(ends) as made:
         # More than the buffers of two sockets hold: it could not be sent whole.
         reply = await made.exchange("PUT", f"{server.url}/k", {}, bytes(64 * MIB))
         assert reply.status == 503
@@ -163,7 +198,7 @@ async def test_answer_in_the_midst_of_a_body_ends_its_sending() -> None:
         gone.set()
 
 
-async def test_cancelled_request_leaves_nothing_to_be_sent() -> None:
+async def test_cancelled_request_leaves_nothing_to_be_sent(ends: Ends) -> None:
     async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -175,7 +210,7 @@ async def test_cancelled_request_leaves_nothing_to_be_sent() -> None:
         received.set()
 
     received, begun, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    async with Talking(talk=stall) as server, connections() as made:
+    async with Talking(tls=ends.server, talk=stall) as server, connections(ends) as made:
         exchange = made.exchange("PUT", f"{server.url}/k", {}, bytes(64 * MIB))
         task = asyncio.ensure_future(exchange)
         await begun.wait()
@@ -325,7 +360,7 @@ async def test_fault_of_the_network_is_named_as_aiobotocore_names_it(how: str) -
     assert type(beneath) is type(told)
 
 
-async def test_body_that_is_not_taken_is_given_up_in_time() -> None:
+async def test_body_that_is_not_taken_is_given_up_in_time(ends: Ends) -> None:
     async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -333,8 +368,8 @@ async def test_body_that_is_not_taken_is_given_up_in_time() -> None:
 
     gone = asyncio.Event()
     async with (
-        Talking(talk=stall) as server,
-        connections(sock_read=0.2) as made,
+        Talking(tls=ends.server, talk=stall) as server,
+        connections(ends, sock_read=0.2) as made,
     ):
         with pytest.raises(botocore.exceptions.ReadTimeoutError):
             await made.exchange("PUT", f"{server.url}/k", {}, bytes(64 * MIB))
@@ -359,7 +394,7 @@ async def test_answer_that_is_slow_but_not_silent_is_waited_for() -> None:
 # Connections --------------------------------------------------------------------------------
 
 
-async def test_answer_that_nobody_asked_for_is_not_the_next_requests() -> None:
+async def test_answer_that_nobody_asked_for_is_not_the_next_requests(ends: Ends) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(OK)
@@ -371,7 +406,7 @@ async def test_answer_that_nobody_asked_for_is_not_the_next_requests() -> None:
         writer.close()
 
     answered, closed = asyncio.Event(), asyncio.Event()
-    async with Talking(talk=serve) as server, connections() as made:
+    async with Talking(tls=ends.server, talk=serve) as server, connections(ends) as made:
         url = f"{server.url}/k"
         assert (await made.exchange("GET", url, {}, b"")).status == 200
         answered.set()

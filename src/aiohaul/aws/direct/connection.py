@@ -21,8 +21,8 @@ _PATIENCE = 1.0
 #: Bytes that are read at once, until so many are there; then that.
 _AT_ONCE = 16 * 1024
 _MORE_AT_ONCE = 256 * 1024
-#: A body whose length is known is read in its place, unless it is so long that it has to prove it.
-_LONGEST = 64 * 2**20
+#: The place of a body whose length is known: so much at first, and twice as much when it is full.
+_PLACE = 2**20
 #: Bytes of an answer that says what went wrong.
 _ERROR_LIMIT = 2**20
 _ERROR = 300
@@ -49,18 +49,24 @@ class Reply(NamedTuple):
 class _Exchange:
     """A request that is under way, and what has come of its answer."""
 
-    __slots__ = ("answer", "bodiless", "chunks", "going", "got", "head", "place", "received")
+    __slots__ = (
+        "answer", "bodiless", "chunks", "going", "got", "head", "length", "place", "received",
+        "room",
+    )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, bodiless: bool) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, room: int, *, bodiless: bool) -> None:
         self.answer: asyncio.Future[Reply] = loop.create_future()
         #: done when the server has said that it wants the body
         self.going: asyncio.Future[None] | None = None
         self.bodiless = bodiless
+        self.room = room
         self.head: Head | None = None
         #: what has come of the head, then of a body that has no place
         self.received = bytearray()
-        #: the place of a body whose length is known, and how much of it has come
+        #: the place of a body whose length is known, and how much of it has come; there is room
+        #: for a byte more, which is none of the body
         self.place = bytearray()
+        self.length = 0
         self.got = 0
         self.chunks: Chunks | None = None
 
@@ -92,7 +98,9 @@ class Connection(asyncio.BufferedProtocol):
         self.idle_since = self._active = self._loop.time()
         self._transport.set_protocol(self)
 
-    async def exchange(self, head: bytes, body: Bytes, *, bodiless: bool) -> Reply:
+    async def exchange(
+        self, head: bytes, body: Bytes, *, bodiless: bool = False, room: int = 0
+    ) -> Reply:
         """Send a request, and read its whole answer.
 
         Whatever ends it otherwise, the connection is closed, and nothing more is sent.
@@ -101,6 +109,8 @@ class Connection(asyncio.BufferedProtocol):
             head: up to and with the empty line; ``Expect: 100-continue`` is added to it if need be.
             body: what follows.
             bodiless: there is no body in the answer (HEAD).
+            room: bytes that are asked for: memory for as many is taken as soon as they are said
+                to come.
 
         Raises:
             ClientError: aiohttp's, of its kind.
@@ -108,7 +118,7 @@ class Connection(asyncio.BufferedProtocol):
         """
         if not self.is_open:
             raise aiohttp.ServerDisconnectedError
-        now = self._now = _Exchange(self._loop, bodiless=bodiless)
+        now = self._now = _Exchange(self._loop, room, bodiless=bodiless)
         self._active = self._loop.time()
         if self._timer is None and self._timeout is not None:
             self._timer = self._loop.call_later(self._timeout, self._look)
@@ -117,12 +127,15 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.write(head + body)
             else:
                 await self._write(now, head, body)
-            return await now.answer
+            reply = await now.answer
         except BaseException:
             self._now = None
             now.answer.cancel()
             self.close()
             raise
+        # Not sooner: whoever reads into a place holds on to it meanwhile.
+        del now.place[now.length :]
+        return reply
 
     async def _write(self, now: _Exchange, head: bytes, body: Bytes) -> None:
         """Write a large body piece by piece, as fast as it is taken, until there is an answer."""
@@ -172,8 +185,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._transport.get_write_buffer_size():
-            self._transport.abort()
+        # Over TLS what is not sent yet is in more buffers than the transport tells of, and a
+        # transport that is closed waits for its peer to say so too.
+        self._transport.abort()
         self._made.close()
 
     def _look(self) -> None:
@@ -195,7 +209,10 @@ class Connection(asyncio.BufferedProtocol):
         now = self._now
         if now is None or not now.place:
             return self._space
-        return memoryview(now.place)[now.got :]
+        place = now.place
+        if now.got == len(place):
+            place.extend(bytes(min(len(place), now.length + 1 - now.got)))
+        return memoryview(place)[now.got :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes have come."""
@@ -206,7 +223,8 @@ class Connection(asyncio.BufferedProtocol):
         self._active = self._loop.time()
         if now.place:
             now.got += nbytes
-            if now.got == len(now.place):
+            if now.got >= now.length:
+                self.is_open = self.is_open and now.got == now.length
                 self._finish(now, now.place)
             return
         data = bytes(self._space[:nbytes])
@@ -272,20 +290,18 @@ class Connection(asyncio.BufferedProtocol):
 
     def _read_body(self, now: _Exchange, head: Head, data: bytes) -> None:
         length = head.length
-        if length is not None and len(data) >= length and not now.received:
+        if length is not None and len(data) >= length:
             self.is_open = self.is_open and len(data) == length
             self._finish(now, data[:length])
         elif head.chunked:
             self._read_chunks(now, head, data)
-        elif length is None or length > _LONGEST:
+        elif length is None:
             now.received += data
-            _check_size(head, max(len(now.received), length or 0))
-            if length is not None and len(now.received) >= length:
-                self.is_open = self.is_open and len(now.received) == length
-                self._finish(now, now.received[:length])
+            _check_size(head, len(now.received))
         else:
             _check_size(head, length)
-            now.place = bytearray(length)
+            now.length = length
+            now.place = bytearray(min(length, max(now.room, _PLACE)) + 1)
             now.got = len(data)
             now.place[: now.got] = data
 

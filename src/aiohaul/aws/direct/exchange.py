@@ -11,6 +11,7 @@ the client.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections import deque
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ _KNOWN = "3.14."
 IS_KNOWN = aiohttp.__version__.startswith(_KNOWN)
 #: Seconds that a connection is kept without a request: S3 keeps it for about 20.
 _KEPT = 15.0
+_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 #: Connections that are kept where the session's connector has no limit.
 _MOST = 256
 
@@ -71,7 +73,9 @@ class Connections:
         origin = url[: url.index("/", url.index("://") + 3) + 1]
         try:
             connection = self._kept(origin) or await self._made(origin)
-            reply = await connection.exchange(head, body, bodiless=method == "HEAD")
+            reply = await connection.exchange(
+                head, body, bodiless=method == "HEAD", room=_asked_for(headers)
+            )
         except (aiohttp.ClientError, OSError) as error:
             raise _as_aiobotocore(error, url) from error
         if connection.is_open:
@@ -150,6 +154,12 @@ class Connections:
         kept.popleft().close()
         if not kept:
             del self._idle[origin]
+
+
+def _asked_for(headers: Mapping[str, str]) -> int:
+    """How many bytes are asked for; 0 if that is not said."""
+    found = _RANGE.fullmatch(headers.get("Range", ""))
+    return int(found[2]) - int(found[1]) + 1 if found else 0
 
 
 def _as_aiobotocore(error: Exception, url: str) -> Exception:
