@@ -19,7 +19,7 @@ from typing import Any
 
 import anyio
 
-from aiohaul.display import Bars, Display, Lines, best_display, closing_table
+from aiohaul.display import Bars, Lines, best_display, closing_table
 from aiohaul.display_watch import Changes, changes_shown
 from aiohaul.errors import (
     DefinitionError,
@@ -38,6 +38,7 @@ from aiohaul.running import (
 )
 from aiohaul.s3.copying.plan import checked_directory
 from aiohaul.s3.objects import uri
+from aiohaul.screen import Display
 from aiohaul.session import Session
 from aiohaul.tasks.batch_state import STATE_AGE
 from aiohaul.tasks.batches import is_batch

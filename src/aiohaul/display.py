@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from aiohaul.progress import Acted, Copied, Event, Failed, Flagged, Found, Watching
 from aiohaul.report import (
@@ -16,6 +15,7 @@ from aiohaul.report import (
     TouchReport,
     TransferReport,
 )
+from aiohaul.screen import Display, Drawn, Lined, suited
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -24,43 +24,14 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 
 
-class Display(Protocol):
-    """Shows events as they come. A context manager."""
-
-    def __enter__(self) -> Self:
-        """Start showing."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Stop showing."""
-
-    def __call__(self, event: Event) -> None:
-        """Show an event."""
-
-
-class Lines:
+class Lines(Lined):
     """Shows milestones as lines of text: for logs, and where rich is not installed."""
 
     def __init__(self, stream: TextIO | None = None, prefix: str = "") -> None:
-        self._stream = stream if stream is not None else sys.stderr
+        super().__init__(stream if stream is not None else sys.stderr)
         self._prefix = prefix
         self._waited = False
         self._said: set[str] = set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stream.flush()
 
     def __call__(self, event: Event) -> None:
         """Write a line for what a reader of a log wants to find there."""
@@ -90,10 +61,10 @@ class Lines:
             self._line(f"{text}{detail}")
 
     def _line(self, text: str) -> None:
-        self._stream.write(f"{self._prefix}{text}\n")
+        self._write(f"{self._prefix}{text}")
 
 
-class Bars:
+class Bars(Drawn):
     """Shows a progress bar for each destination: for people at a terminal. Needs rich."""
 
     def __init__(self) -> None:
@@ -108,7 +79,7 @@ class Bars:
         )
         from rich.table import Column  # noqa: PLC0415
 
-        self._progress = Progress(
+        self._progress = self._picture = Progress(
             SpinnerColumn(),
             # A key may look like rich's markup.
             TextColumn(
@@ -124,18 +95,6 @@ class Bars:
         self._sizes: dict[str, int] = {}
         self._objects = 0
         self._said: set[tuple[str, str]] = set()
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
 
     def __call__(self, event: Event) -> None:
         """Move the bars."""
@@ -186,12 +145,7 @@ class Bars:
 def best_display(stream: TextIO | None = None) -> Display:
     """Bars at a terminal where rich is installed, else lines."""
     stream = stream if stream is not None else sys.stderr
-    if stream.isatty():
-        try:
-            return Bars()
-        except ModuleNotFoundError:
-            pass
-    return Lines(stream)
+    return suited(stream, Bars, lambda: Lines(stream))
 
 
 def closing_table(report: SingleReport) -> str:

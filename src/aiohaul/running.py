@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aiohaul.display import Display
 from aiohaul.display_batch import Remembering, batch_table, best_batch_display
 from aiohaul.errors import BatchError, HaulError, LocalFileError
 from aiohaul.logs import current_run
 from aiohaul.report import BatchReport
 from aiohaul.s3.private import write_private
+from aiohaul.screen import Display
 from aiohaul.tasks.run import run
 from aiohaul.timeline import timeline
 
