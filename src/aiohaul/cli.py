@@ -30,7 +30,7 @@ from aiohaul.errors import (
 from aiohaul.logs import current_run, listen, run_scope
 from aiohaul.report import BatchReport
 from aiohaul.running import (
-    cancelled_by_sigterm,
+    cancelled_by_signals,
     run_batch_file,
     shown,
     tasks_folder,
@@ -262,7 +262,7 @@ def _watch(chosen: argparse.Namespace) -> int:
     changes = changes_shown(where, as_json=chosen.json)
     try:
         with changes:
-            asyncio.run(cancelled_by_sigterm(_watched(chosen, changes)))
+            asyncio.run(cancelled_by_signals(_watched(chosen, changes)))
     except BrokenPipeError:
         # Whoever read the changes has seen enough. What Python has not written yet goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
