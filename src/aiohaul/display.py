@@ -15,7 +15,7 @@ from aiohaul.report import (
     TouchReport,
     TransferReport,
 )
-from aiohaul.screen import Display, Drawn, Lined, suited
+from aiohaul.screen import Display, Drawn, Lined, one_line, suited
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -61,7 +61,7 @@ class Lines(Lined):
             self._line(f"{text}{detail}")
 
     def _line(self, text: str) -> None:
-        self._write(f"{self._prefix}{text}")
+        self._write(f"{self._prefix}{one_line(text)}")
 
 
 class Bars(Drawn):
@@ -124,11 +124,12 @@ class Bars(Drawn):
         if (what, about) in self._said:
             return
         self._said.add((what, about))
-        self._progress.console.print(f"{what} {about}", highlight=False, markup=False)
+        text = one_line(f"{what} {about}")
+        self._progress.console.print(text, highlight=False, markup=False)
 
     def _row(self, name: str, total: int | None) -> None:
         if name not in self._rows:
-            self._rows[name] = self._progress.add_task(name, total=total, size="")
+            self._rows[name] = self._progress.add_task(one_line(name), total=total, size="")
             self._sizes[name] = 0
 
     def _advance(self, name: str, size: int) -> None:
@@ -154,7 +155,7 @@ def closing_table(report: SingleReport) -> str:
         case TransferReport():
             return _transfer_table(report)
         case TouchReport():
-            return f"wrote {report.target} in {report.seconds:.1f} s"
+            return f"wrote {one_line(report.target)} in {report.seconds:.1f} s"
         case InvocationReport():
             return f"called {report.function} ({report.status}) in {report.seconds:.1f} s"
         case FargateReport():
@@ -166,11 +167,11 @@ def _transfer_table(report: TransferReport) -> str:
     rows = [("destination", "objects", "size", "failed", "flag", "seconds")]
     rows.extend(
         (
-            each.destination,
+            one_line(each.destination),
             str(each.objects),
             bytes_for_people(each.size),
             str(len(each.failures)),
-            each.flag or "-",
+            one_line(each.flag or "-"),
             f"{each.seconds:.1f}",
         )
         for each in report.destinations
