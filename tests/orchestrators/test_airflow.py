@@ -157,16 +157,6 @@ async def test_restarted_triggerer_goes_on_with_what_runs(
     assert ecs.stopped == []
 
 
-async def triggerers(real: Airflow, count: int) -> None:
-    """Wait until so many triggerers are alive."""
-
-    def alive() -> bool:
-        path = "/api/v2/jobs?job_type=TriggererJob&is_alive=true"
-        return int(real.call("GET", path)["total_entries"]) == count
-
-    await real.until(alive, f"{count} triggerers")
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_another_triggerer_takes_over_what_runs(
     real: Airflow, ecs: FakeEcs, functions: FakeLambda, number: signal.Signals
@@ -177,9 +167,10 @@ async def test_another_triggerer_takes_over_what_runs(
     called = await real.run("lambda", {"lambda": functions.url})
     await ecs.until(lambda: ecs.calls["DescribeTasks"] > 0)
     await functions.until(lambda: len(functions.invocations) == 1)
-    real.start("triggerer", called="another")
+    another = f"another, for {number.name}"
+    real.start("triggerer", called=another)
     try:
-        await triggerers(real, 2)
+        await real.until(lambda: "Starting the triggerer" in real.log(another), another)
         await asyncio.to_thread(real.stop, "triggerer", number)
         looks = ecs.calls["DescribeTasks"]
         async with asyncio.timeout(120):
@@ -194,7 +185,7 @@ async def test_another_triggerer_takes_over_what_runs(
         assert "OutcomeUnknownError" in await called.log("call")
     finally:
         real.start("triggerer")
-        await asyncio.to_thread(real.stop, "another")
+        await asyncio.to_thread(real.stop, another)
 
 
 async def test_restarted_triggerer_calls_no_function_twice(
