@@ -146,13 +146,13 @@ async def test_batch_in_a_batch_that_is_not_done_in_time_gives_its_turns_back(
         batch(step(1, "inner", timeout=0.5), step(2, "c"), step(3, "c", 2), step(4, "c")),
         tasks={**calls(*"abc"), "inner": inner},
         session=lambda_session,
-        at_once=2,
+        at_once=1,
     )
     assert states(report) == {1: "timed out", 2: "succeeded", 3: "succeeded", 4: "succeeded"}
     within = report.tasks[0].report
     assert isinstance(within, aiohaul.BatchReport)
-    assert states(within) == {1: "cancelled", 2: "cancelled", 3: "skipped", 4: "skipped"}
-    assert sorted(lambdas.called) == ["a", "a", "c", "c", "c"]
+    assert states(within) == {1: "cancelled", 2: "skipped", 3: "skipped", 4: "skipped"}
+    assert lambdas.called.count("c") == 3
 
 
 async def test_cancelled_batch_starts_nothing_of_what_waits_its_turn(

@@ -308,7 +308,7 @@ def test_table_says_what_fails_and_then_works_again() -> None:
     where = "s3://b/a[/x]"
     with ChangeTable(where, stream) as shown:
         shown.hear(Watching(where, math.inf, ValueError("[/red] \x1b[2J")))
-        shown._live.refresh()
+        shown._picture.refresh()
         assert isinstance(shown.failure, ValueError)
         assert r"[/red] \x1b[2J" in str(shown._table().caption)
         shown(change("a[/x]/[red]"))

@@ -14,7 +14,7 @@ import pytest
 
 import aiohaul
 from aiohaul.compute.logs import LogLine, LogStream
-from aiohaul.compute.stopping import Pace
+from aiohaul.compute.stopping import Spacing
 from compute_fixtures import KEYS, REGION
 from fake_ecs import FakeEcs
 
@@ -398,7 +398,7 @@ async def test_stops_that_ecs_never_takes_are_given_up_together(
 
 
 async def test_requests_that_are_throttled_together_slow_the_pace_once() -> None:
-    pace = Pace()
+    pace = Spacing()
     together = [await pace.turn() for _ in range(50)]
     assert pace.gap == 0.0
     for turn in together:

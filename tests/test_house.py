@@ -22,7 +22,7 @@ FLOORS = [
     {"s3", "compute", "parameters"},
     {"session"},
     {"tasks", "blocking"},
-    {"demo", "display", "display_batch", "display_watch", "timeline"},
+    {"demo", "screen", "display", "display_batch", "display_watch", "timeline"},
     {"running"},
     {"cli", "airflow", "dask"},
 ]

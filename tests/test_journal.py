@@ -446,7 +446,7 @@ async def test_journal_is_not_closed_under_a_write_whose_task_is_cancelled(
 
     async def use() -> None:
         async with Journal(tmp_path / "j", "t") as journal:
-            monkeypatch.setattr("aiohaul.s3.resuming.journal.write_all", slow)
+            monkeypatch.setattr("aiohaul.s3.resuming.database.write_all", slow)
             await journal.begin()
 
     task = asyncio.ensure_future(use())

@@ -31,10 +31,11 @@ TASKS = {**calls("a", "b", "c"), "inner": INNER}
 VICTIM = """
 import asyncio, json, os, pathlib, signal, sys
 import aiohaul
+from aiohaul.s3.resuming import database
 from aiohaul.tasks import batch_state
 
 folder, state, number, when = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
-write_all, written = batch_state.write_all, 0
+write_all, written = database.write_all, 0
 
 def counted(connection, statements):
     global written
@@ -45,7 +46,7 @@ def counted(connection, statements):
     if written == number:
         os.kill(os.getpid(), signal.SIGKILL)
 
-batch_state.write_all = counted
+database.write_all = batch_state.write_all = counted
 definition = json.loads((folder / "night.json").read_text())
 asyncio.run(aiohaul.run(definition, tasks=folder, state=pathlib.Path(state)))
 """

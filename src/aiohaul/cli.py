@@ -20,7 +20,7 @@ from typing import Any
 
 import anyio
 
-from aiohaul.display import Bars, Display, Lines, best_display, closing_table
+from aiohaul.display import Bars, Lines, best_display, closing_table
 from aiohaul.display_watch import Changes, changes_shown
 from aiohaul.errors import (
     DefinitionError,
@@ -31,7 +31,7 @@ from aiohaul.errors import (
 from aiohaul.logs import current_run, listen, run_scope
 from aiohaul.report import BatchReport
 from aiohaul.running import (
-    cancelled_by_sigterm,
+    cancelled_by_signals,
     run_batch_file,
     shown,
     tasks_folder,
@@ -39,6 +39,7 @@ from aiohaul.running import (
 )
 from aiohaul.s3.copying.plan import checked_directory
 from aiohaul.s3.objects import uri
+from aiohaul.screen import Display
 from aiohaul.session import Session
 from aiohaul.tasks.batch_state import STATE_AGE
 from aiohaul.tasks.batches import is_batch
@@ -264,7 +265,7 @@ def _watch(chosen: argparse.Namespace) -> int:
     changes = changes_shown(where, as_json=chosen.json)
     try:
         with changes:
-            asyncio.run(cancelled_by_sigterm(_watched(chosen, changes)))
+            asyncio.run(cancelled_by_signals(_watched(chosen, changes)))
     except BrokenPipeError:
         # Whoever read the changes has seen enough. What Python has not written yet goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

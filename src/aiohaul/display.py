@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from aiohaul.progress import Acted, Copied, Event, Failed, Flagged, Found, Watching
 from aiohaul.report import (
@@ -16,6 +15,7 @@ from aiohaul.report import (
     TouchReport,
     TransferReport,
 )
+from aiohaul.screen import Display, Drawn, Lined, one_line, suited
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -24,43 +24,14 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 
 
-class Display(Protocol):
-    """Shows events as they come. A context manager."""
-
-    def __enter__(self) -> Self:
-        """Start showing."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Stop showing."""
-
-    def __call__(self, event: Event) -> None:
-        """Show an event."""
-
-
-class Lines:
+class Lines(Lined):
     """Shows milestones as lines of text: for logs, and where rich is not installed."""
 
     def __init__(self, stream: TextIO | None = None, prefix: str = "") -> None:
-        self._stream = stream if stream is not None else sys.stderr
+        super().__init__(stream if stream is not None else sys.stderr)
         self._prefix = prefix
         self._waited = False
         self._said: set[str] = set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stream.flush()
 
     def __call__(self, event: Event) -> None:
         """Write a line for what a reader of a log wants to find there."""
@@ -90,10 +61,10 @@ class Lines:
             self._line(f"{text}{detail}")
 
     def _line(self, text: str) -> None:
-        self._stream.write(f"{self._prefix}{text}\n")
+        self._write(f"{self._prefix}{one_line(text)}")
 
 
-class Bars:
+class Bars(Drawn):
     """Shows a progress bar for each destination: for people at a terminal. Needs rich."""
 
     def __init__(self) -> None:
@@ -108,7 +79,7 @@ class Bars:
         )
         from rich.table import Column  # noqa: PLC0415
 
-        self._progress = Progress(
+        self._progress = self._picture = Progress(
             SpinnerColumn(),
             # A key may look like rich's markup.
             TextColumn(
@@ -124,18 +95,6 @@ class Bars:
         self._sizes: dict[str, int] = {}
         self._objects = 0
         self._said: set[tuple[str, str]] = set()
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
 
     def __call__(self, event: Event) -> None:
         """Move the bars."""
@@ -165,11 +124,12 @@ class Bars:
         if (what, about) in self._said:
             return
         self._said.add((what, about))
-        self._progress.console.print(f"{what} {about}", highlight=False, markup=False)
+        text = one_line(f"{what} {about}")
+        self._progress.console.print(text, highlight=False, markup=False)
 
     def _row(self, name: str, total: int | None) -> None:
         if name not in self._rows:
-            self._rows[name] = self._progress.add_task(name, total=total, size="")
+            self._rows[name] = self._progress.add_task(one_line(name), total=total, size="")
             self._sizes[name] = 0
 
     def _advance(self, name: str, size: int) -> None:
@@ -186,12 +146,7 @@ class Bars:
 def best_display(stream: TextIO | None = None) -> Display:
     """Bars at a terminal where rich is installed, else lines."""
     stream = stream if stream is not None else sys.stderr
-    if stream.isatty():
-        try:
-            return Bars()
-        except ModuleNotFoundError:
-            pass
-    return Lines(stream)
+    return suited(stream, Bars, lambda: Lines(stream))
 
 
 def closing_table(report: SingleReport) -> str:
@@ -200,7 +155,7 @@ def closing_table(report: SingleReport) -> str:
         case TransferReport():
             return _transfer_table(report)
         case TouchReport():
-            return f"wrote {report.target} in {report.seconds:.1f} s"
+            return f"wrote {one_line(report.target)} in {report.seconds:.1f} s"
         case InvocationReport():
             return f"called {report.function} ({report.status}) in {report.seconds:.1f} s"
         case FargateReport():
@@ -212,11 +167,11 @@ def _transfer_table(report: TransferReport) -> str:
     rows = [("destination", "objects", "size", "failed", "flag", "seconds")]
     rows.extend(
         (
-            each.destination,
+            one_line(each.destination),
             str(each.objects),
             bytes_for_people(each.size),
             str(len(each.failures)),
-            each.flag or "-",
+            one_line(each.flag or "-"),
             f"{each.seconds:.1f}",
         )
         for each in report.destinations

@@ -7,11 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from aiohaul.display import Display, Lines, aligned, bytes_for_people
-from aiohaul.display_watch import one_line
+from aiohaul.display import Lines, aligned, bytes_for_people
 from aiohaul.progress import (
     Acted,
     BatchEnded,
@@ -27,6 +25,7 @@ from aiohaul.progress import (
     Watching,
 )
 from aiohaul.report import BatchReport, BatchTaskReport, Order
+from aiohaul.screen import Display, Drawn, Lined, one_line, suited
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -48,23 +47,12 @@ _OTHERS = 4
 _ARROW = "←"
 
 
-class BatchLines:
+class BatchLines(Lined):
     """Shows the course of a batch as lines of text: for logs, and where rich is not installed."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream if stream is not None else sys.stderr
+        super().__init__(stream if stream is not None else sys.stderr)
         self._inner: dict[Order, Lines] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stream.flush()
 
     def __call__(self, event: Event) -> None:
         """Write a line for each start and end, and for the milestones between."""
@@ -85,8 +73,7 @@ class BatchLines:
                 pass
 
     def _line(self, text: str) -> None:
-        self._stream.write(f"{one_line(text)}\n")
-        self._stream.flush()  # whoever reads a log wants to know at once
+        self._write(one_line(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +96,7 @@ class Shown:
     detail: str = ""
 
 
-class Graph:
+class Graph(Drawn):
     """Shows every task of a batch with its state, live: for people at a terminal. Needs rich."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -120,21 +107,9 @@ class Graph:
         self._copied: Counter[Order] = Counter()
         self._expected: dict[Order, int] = {}
         self._console = Console(file=stream) if stream is not None else Console(stderr=True)
-        self._live = Live(
+        self._picture = Live(
             self, console=self._console, refresh_per_second=8, vertical_overflow="crop"
         )
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._live.stop()
 
     def __call__(self, event: Event) -> None:
         """Take the event into the picture."""
@@ -252,12 +227,7 @@ class Remembering:
 def best_batch_display(stream: TextIO | None = None) -> Display:
     """The graph at a terminal where rich is installed, else lines."""
     stream = stream if stream is not None else sys.stderr
-    if stream.isatty():
-        try:
-            return Graph()
-        except ModuleNotFoundError:
-            pass
-    return BatchLines(stream)
+    return suited(stream, Graph, lambda: BatchLines(stream))
 
 
 def batch_table(report: BatchReport) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from aiohaul.display import bytes_for_people
 from aiohaul.progress import Event, Watching
 from aiohaul.s3.watching.changes import Change
+from aiohaul.screen import Drawn, Lined, one_line, suited
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _ROWS = 100
 
 
-class Changes:
+class Changes(Lined):
     """Shows changes as lines of text: for logs, and where rich is not installed.
 
     A context manager, called for each change. A watch's ``on_progress`` goes to :meth:`hear`.
@@ -39,20 +39,12 @@ class Changes:
         self.kinds: Counter[str] = Counter()
         self.failure: Exception | None = None
         self.looked = False
-        self._stream = stream if stream is not None else sys.stdout
+        super().__init__(stream if stream is not None else sys.stdout)
         self._said: set[str] = set()
 
     def __enter__(self) -> Self:
         self._say(f"watching {self.where}")
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
 
     def __call__(self, change: Change) -> None:
         """Show a change."""
@@ -72,11 +64,6 @@ class Changes:
             if self.failure is not None:
                 self._say(f"cannot look into {self.where}, and goes on trying: {self.failure}")
 
-    def _write(self, line: str) -> None:
-        # Whoever reads a pipe wants to know at once.
-        self._stream.write(f"{line}\n")
-        self._stream.flush()
-
     def _say(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
@@ -91,7 +78,7 @@ class JsonLines(Changes):
         self._write(json.dumps(change.as_dict()))
 
 
-class ChangeTable(Changes):
+class ChangeTable(Drawn, Changes):
     """Shows the latest changes in a table, the last one on top: for people. Needs rich."""
 
     def __init__(self, where: str, stream: TextIO | None = None) -> None:
@@ -102,19 +89,7 @@ class ChangeTable(Changes):
         # Replaced, never changed: rich draws in a thread of its own.
         self._rows: tuple[tuple[str, ...], ...] = ()
         console = Console(file=self._stream)
-        self._live = Live(get_renderable=self._table, console=console, redirect_stderr=False)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._live.stop()
+        self._picture = Live(get_renderable=self._table, console=console, redirect_stderr=False)
 
     def show(self, change: Change) -> None:
         """Show a change that was counted."""
@@ -149,19 +124,7 @@ def changes_shown(where: str, *, as_json: bool) -> Changes:
     """JSON if it is asked for, a table at a terminal where rich is installed, else lines."""
     if as_json:
         return JsonLines(where)
-    if sys.stdout.isatty():
-        try:
-            return ChangeTable(where)
-        except ModuleNotFoundError:
-            pass
-    return Changes(where)
-
-
-def one_line(text: str) -> str:
-    """The text without what would move a terminal's cursor: a key may hold any character."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return suited(sys.stdout, lambda: ChangeTable(where), lambda: Changes(where))
 
 
 def _row(change: Change) -> tuple[str, str, str, str]:

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aiohaul.display import Display
 from aiohaul.display_batch import Remembering, batch_table, best_batch_display
 from aiohaul.errors import BatchError, HaulError, LocalFileError
 from aiohaul.logs import current_run
 from aiohaul.report import BatchReport
 from aiohaul.s3.private import write_private
+from aiohaul.screen import Display
 from aiohaul.tasks.run import run
 from aiohaul.timeline import timeline
 
@@ -28,17 +28,37 @@ T = TypeVar("T")
 def shown(display: Display | None, task: Coroutine[Any, Any, T]) -> T:
     """Run something, and show it; Ctrl-C and SIGTERM cancel it."""
     if display is None:
-        return asyncio.run(cancelled_by_sigterm(task))
+        return asyncio.run(cancelled_by_signals(task))
     with display:
-        return asyncio.run(cancelled_by_sigterm(task))
+        return asyncio.run(cancelled_by_signals(task))
 
 
-async def cancelled_by_sigterm(task: Coroutine[Any, Any, T]) -> T:
-    """Let SIGTERM cancel as Ctrl-C does, so that everything is tidied up."""
+async def cancelled_by_signals(task: Coroutine[Any, Any, T]) -> T:
+    """Let Ctrl-C and SIGTERM cancel a task, once: the next ones do not cut its cleanup short.
+
+    Raises:
+        KeyboardInterrupt: it was Ctrl-C.
+        CancelledError: it was SIGTERM.
+    """
     current = asyncio.current_task()
-    if current is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
-    return await task
+    loop = asyncio.get_running_loop()
+    came: list[signal.Signals] = []
+
+    def cancel(what: signal.Signals) -> None:
+        came.append(what)
+        if len(came) == 1 and current is not None:
+            current.cancel()
+        elif len(came) == 2:  # noqa: PLR2004  # to be said once
+            sys.stderr.write("aiohaul: stopping what runs; SIGQUIT (Ctrl-\\) ends it at once\n")
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, cancel, each)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if came[:1] == [signal.SIGINT]:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def write_report(file: Path | None, report: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from aiohaul.report import ActionReport
 from aiohaul.s3.copying.plan import Action
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.resuming.database import connected
-from aiohaul.s3.resuming.journal import Journal, SentPart
+from aiohaul.s3.resuming.journal import JOURNAL, Journal, SentPart
 from aiohaul.tasks.definition import Transfer, parse
 from aiohaul.tasks.resume import finish_action
 from fuzz.choices import VALUES, Choices, as_json
@@ -136,7 +136,7 @@ def _write(path: Path, rows: dict[str, list[Any]], *, strict: bool) -> None:
 @contextmanager
 def _database(path: Path, *, strict: bool) -> Iterator[sqlite3.Connection]:
     if strict:
-        with closing(connected(path)) as database:
+        with closing(connected(path, JOURNAL.schema)) as database:
             yield database
         return
     with closing(sqlite3.connect(path, isolation_level=None)) as database:

@@ -39,12 +39,15 @@ class Airflow:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     token: str = ""
 
-    def start(self, name: str, *more: str) -> None:
-        log = (self.home / f"{name}.log").open("ab")
+    def start(self, name: str, called: str = "") -> None:
+        """Start a process of Airflow; another of its kind beside it has a name of its own."""
+        own = {"AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port())} if called else {}
+        called = called or name
+        log = (self.home / f"{called}.log").open("ab")
         with log:
-            self.processes[name] = subprocess.Popen(
-                ["nice", str(_AIRFLOW), name, *more],  # noqa: S607  # as the machine has it
-                env=self.variables,
+            self.processes[called] = subprocess.Popen(
+                ["nice", str(_AIRFLOW), name],  # noqa: S607  # as the machine has it
+                env=self.variables | own,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

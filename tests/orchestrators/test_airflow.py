@@ -157,6 +157,37 @@ async def test_restarted_triggerer_goes_on_with_what_runs(
     assert ecs.stopped == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_another_triggerer_takes_over_what_runs(
+    real: Airflow, ecs: FakeEcs, functions: FakeLambda, number: signal.Signals
+) -> None:
+    """Nothing is started twice by it, and nothing is lost."""
+    functions.functions["report"] = functions.holding()
+    run = await real.run("fargate", {"ecs": ecs.url})
+    called = await real.run("lambda", {"lambda": functions.url})
+    await ecs.until(lambda: ecs.calls["DescribeTasks"] > 0)
+    await functions.until(lambda: len(functions.invocations) == 1)
+    another = f"another, for {number.name}"
+    real.start("triggerer", called=another)
+    try:
+        await real.until(lambda: "Starting the triggerer" in real.log(another), another)
+        await asyncio.to_thread(real.stop, "triggerer", number)
+        looks = ecs.calls["DescribeTasks"]
+        async with asyncio.timeout(120):
+            await ecs.until(lambda: ecs.calls["DescribeTasks"] > looks)
+        (arn,) = ecs.tasks
+        ecs.end(arn, 0)
+        assert await run.until("success", "failed") == "success"
+        assert (ecs.calls["RunTask"], ecs.stopped) == (1, [])
+        # Whether a plain function ran is not known: it is not called again.
+        assert await called.until("success", "failed") == "failed"
+        assert len(functions.invocations) == 1
+        assert "OutcomeUnknownError" in await called.log("call")
+    finally:
+        real.start("triggerer")
+        await asyncio.to_thread(real.stop, another)
+
+
 async def test_restarted_triggerer_calls_no_function_twice(
     real: Airflow, functions: FakeLambda
 ) -> None:

@@ -29,7 +29,7 @@ _NO_GAP = 0.005
 _log = logging.getLogger(__name__)
 
 
-class Pace:
+class Spacing:
     """How fast requests may follow each other: at once, and slower while ECS throttles them.
 
     Attributes:
@@ -56,7 +56,7 @@ class Pace:
     def slow_down(self, turn: float, retry_after: float | None = None) -> None:
         """Note that the request of this turn was throttled.
 
-        Those that were under way together slow the pace only once: they tell the same.
+        Those that were under way together space them out only once: they tell the same.
         """
         if turn < self._slowed:
             return
@@ -74,7 +74,7 @@ class Stopping:
     """The stops of all runs of a session."""
 
     def __init__(self) -> None:
-        self._paces: dict[Service, Pace] = {}
+        self._spacings: dict[Service, Spacing] = {}
 
     async def leave_nothing(self, ecs: Service, run: Run) -> bool:
         """Stop the task of a run if it may still run, whatever happens to the caller.
@@ -100,20 +100,20 @@ class Stopping:
         return taken
 
     async def _until_taken(self, ecs: Service, run: Run) -> bool:
-        pace = self._paces.setdefault(ecs, Pace())
+        spacing = self._spacings.setdefault(ecs, Spacing())
         begun = anyio.current_time()
         # As long as ECS takes those of others, this one's turn will come.
-        while (left := max(begun, pace.taken) + _PATIENCE - anyio.current_time()) > 0:
+        while (left := max(begun, spacing.taken) + _PATIENCE - anyio.current_time()) > 0:
             with anyio.move_on_after(left):
-                taken = await _attempt(ecs, run, pace)
+                taken = await _attempt(ecs, run, spacing)
                 if taken is not None:
                     return taken
         return False
 
 
-async def _attempt(ecs: Service, run: Run, pace: Pace) -> bool | None:
+async def _attempt(ecs: Service, run: Run, spacing: Spacing) -> bool | None:
     """Tell the task to stop: True if ECS took that, False if it never will, None if it may yet."""
-    turn = await pace.turn()
+    turn = await spacing.turn()
     retry_after = None
     with anyio.move_on_after(_ATTEMPT_TIMEOUT):
         try:
@@ -131,8 +131,8 @@ async def _attempt(ecs: Service, run: Run, pace: Pace) -> bool | None:
             _log.info("%s; it is sent again", error)
             retry_after = error.retry_after
         else:
-            pace.speed_up()
+            spacing.speed_up()
             _log.info("%s was told to stop", run.arn)
             return True
-    pace.slow_down(turn, retry_after)
+    spacing.slow_down(turn, retry_after)
     return None

@@ -65,7 +65,7 @@ async def run_batch(
 
     Raises:
         BatchError: not every task did its work; carries the report.
-        Exception: what ``on_progress`` raised; then everything is cancelled.
+        BaseException: what ``on_progress`` raised; then everything is cancelled.
     """
     around = _Around(session, on_progress, journal, state, Turns(at_once))
     run = _Run(batch, around)
@@ -104,7 +104,7 @@ class _Around:
     journal: Path | None
     state: BatchState | None
     turns: Turns
-    raised: list[Exception] = field(default_factory=list)
+    raised: list[BaseException] = field(default_factory=list)
     since: tuple[float, datetime] = field(
         default_factory=lambda: (anyio.current_time(), datetime.now(UTC))
     )
@@ -113,7 +113,7 @@ class _Around:
         """Tell of an event, and remember if that is answered with an error."""
         try:
             self.on_progress(event)
-        except Exception as error:
+        except BaseException as error:
             self.raised.append(error)
             raise
 
@@ -166,14 +166,14 @@ class _Run:
         """Carry it out; :meth:`report` tells how it ended.
 
         Raises:
-            Exception: what ``on_progress`` raised.
+            BaseException: what ``on_progress`` raised.
         """
         try:
             async with anyio.create_task_group() as self._group:
                 try:
                     self._begin()
                     await self._settled.wait()  # those whose turn has not come are no tasks yet
-                except Exception as error:  # noqa: BLE001  # raised below, without a group
+                except BaseException as error:  # noqa: BLE001  # raised below, without a group
                     self._stop(error)
                 finally:
                     self._ending = True
@@ -196,9 +196,13 @@ class _Run:
             self._turn.end()
         self._see_whether_all_have_ended()
 
-    def _stop(self, error: Exception) -> None:
-        """Cancel everything because of what ``on_progress`` raised; other errors are bugs."""
-        if not self._around.raised:
+    def _stop(self, error: BaseException) -> None:
+        """Cancel everything because of what ``on_progress`` raised; what else there is goes on.
+
+        That is a cancellation, or a bug.
+        """
+        raised = self._around.raised
+        if not (any(error is each for each in raised) or (raised and isinstance(error, Exception))):
             raise error
         self._group.cancel_scope.cancel()
 
@@ -243,7 +247,7 @@ class _Run:
                     await state.note(order)
             lets_on = report.ok or task.continue_on_fail
             self._follow(self._schedule.ended(task.order_id, lets_on=lets_on))
-        except Exception as error:  # noqa: BLE001  # raised by run, outside of a group
+        except BaseException as error:  # noqa: BLE001  # raised by run, outside of a group
             self._stop(error)
         finally:
             self._turns[task.order_id].end()

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from anyio import to_thread
 from aiohaul.concurrency import to_its_end
 from aiohaul.errors import BatchBusyError, BatchStateError
 from aiohaul.report import Order
-from aiohaul.s3.resuming.database import Statement, connected, locked, write_all
+from aiohaul.s3.resuming.database import Kind, Shared, Statement, write_all
 from aiohaul.tasks.batches import Batch
 
 #: Seconds that a write may take once its batch is cancelled.
@@ -47,8 +46,16 @@ CREATE TABLE IF NOT EXISTS succeeded (
 ) STRICT, WITHOUT ROWID;
 """
 
-#: What reading a damaged file raises.
-_UNREADABLE = (sqlite3.Error, OSError, OverflowError, RecursionError, TypeError, ValueError)
+_STATE = Kind(
+    schema=_SCHEMA,
+    name="the state file",
+    part="batch",
+    anew="start from the top",
+    error=BatchStateError,
+    busy=BatchBusyError,
+    # A task is not to run twice because the machine went down: there are few writes.
+    to_disk=True,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -76,15 +83,16 @@ class BatchState:
         self._age = age
         self._batch = batch.identity[:_NAME]
         self._begun: datetime | None = None
-        self._connection: sqlite3.Connection | None = None
-        self._lock: int | None = None
+        self._file = Shared(path, self._batch, _STATE)
         self._turn = anyio.Lock()
 
     async def __aenter__(self) -> Self:
         try:
-            await to_its_end(partial(to_thread.run_sync, self._open), _LAST_WRITE, _ignore)
+            await to_its_end(
+                partial(to_thread.run_sync, self._file.open, self._read), _LAST_WRITE, _ignore
+            )
         except BaseException:
-            self._close()
+            self._file.close()
             raise
         return self
 
@@ -94,7 +102,7 @@ class BatchState:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._close()
+        self._file.close()
 
     async def begin(self, order: Order) -> None:
         """Forget that a task had succeeded, because it is run again."""
@@ -141,58 +149,12 @@ class BatchState:
 
         async def write() -> None:
             async with self._turn:
-                await to_thread.run_sync(
-                    self._explained, lambda connection: write_all(connection, statements)
-                )
+                await to_thread.run_sync(self._file.write, statements)
 
         try:
             await to_its_end(write, _LAST_WRITE, _ignore)
         except BatchStateError as error:
             _log.error("what has succeeded was not written down: %s", error)
-
-    def _open(self) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = locked(self._lock_path)
-        except OSError as error:
-            raise BatchStateError(f"the state file {self.path} cannot be used: {error}") from error
-        if self._lock is None:
-            raise BatchBusyError(
-                f"this batch is under way elsewhere with the state file {self.path}: wait for it,"
-                " or end it"
-            )
-        try:
-            self._explained(self._read)
-            self._explained(self._begin)
-        except BaseException:
-            self._close()
-            raise
-
-    @property
-    def _lock_path(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.{self._batch}.lock")
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self._lock is not None:
-            self._lock_path.unlink(missing_ok=True)
-            os.close(self._lock)
-            self._lock = None
-
-    def _explained(self, use: Callable[[sqlite3.Connection], None]) -> None:
-        try:
-            if self._connection is None:
-                self._connection = connected(self.path, _SCHEMA)
-                # A task is not to run twice because the machine went down: there are few writes.
-                self._connection.execute("PRAGMA synchronous = FULL")
-            use(self._connection)
-        except _UNREADABLE as error:
-            raise BatchStateError(
-                f"the state file {self.path} cannot be used: {error}. Name another file, or remove"
-                " this one to start from the top"
-            ) from error
 
     def _read(self, connection: sqlite3.Connection) -> None:
         mine = (self._batch,)
@@ -201,6 +163,7 @@ class BatchState:
         begun = connection.execute("SELECT at FROM begun WHERE batch = ?", mine).fetchall()
         # A file of before there was such a table tells only when its tasks had succeeded.
         self._begun = min([_moment(at) for (at,) in begun] or self.succeeded.values(), default=None)
+        self._begin(connection)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Go on with the earlier run, or forget it and note that one begins."""

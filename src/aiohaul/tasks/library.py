@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
-from glob import glob
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -62,10 +62,8 @@ class Folder:
         self._files: dict[str, list[PurePosixPath]] = {}
         if not folder.is_dir():
             raise DefinitionError("", f"there is no folder {folder} to find the tasks in")
-        for suffix in (_SUFFIX, _TEMPLATE_SUFFIX):
-            for found in sorted(glob(f"**/*{suffix}", root_dir=folder, recursive=True)):  # noqa: PTH207  # links are followed, hidden names are not
-                file = PurePosixPath(found)
-                self._files.setdefault(file.name, []).append(file)
+        for file in sorted(_files_below(folder)):
+            self._files.setdefault(file.name, []).append(file)
 
     def find(self, task_id: str) -> Any:
         """See Library. A task_id may name a folder before the name: ``load/orders``."""
@@ -95,6 +93,23 @@ class Folder:
             for file in files
         ]
         return f"{problem}; did you mean {_list(similar)}?" if similar else problem
+
+
+def _files_below(folder: Path) -> Iterator[PurePosixPath]:
+    """What may be a definition. Links are followed, but not back to where they stand."""
+    above: dict[str, frozenset[str]] = {}
+    for place, folders, files in os.walk(folder, followlinks=True):
+        around = above.pop(place, frozenset()) | {os.path.realpath(place)}
+        folders[:] = [
+            each
+            for each in folders
+            if not each.startswith(".")
+            and os.path.realpath(os.path.join(place, each)) not in around  # noqa: PTH118  # many
+        ]
+        above |= {os.path.join(place, each): around for each in folders}  # noqa: PTH118  # as above
+        for name in (*files, *folders):  # a folder of that name is no file, and is to be told of
+            if name.endswith((_SUFFIX, _TEMPLATE_SUFFIX)) and not name.startswith("."):
+                yield PurePosixPath(os.path.relpath(place, folder), name)
 
 
 def read(file: Path) -> Any:

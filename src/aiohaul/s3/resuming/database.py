@@ -1,4 +1,7 @@
-"""The file of a journal: a SQLite database, and the lock of one transfer beside it."""
+"""Files that runs go on with: a SQLite database, and beside it a lock of each that uses it.
+
+A lock of the operating system goes with the process that holds it.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +10,127 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from aiohaul.errors import HaulError
 
 #: Seconds that another process may hold the database.
 _BUSY_TIMEOUT = 5.0
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS run (
-    transfer TEXT PRIMARY KEY, acting INTEGER NOT NULL, sources TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS copied (
-    transfer TEXT, source TEXT, target TEXT, version TEXT NOT NULL, written TEXT NOT NULL,
-    PRIMARY KEY (transfer, source, target)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS opened (
-    transfer TEXT, target TEXT, source TEXT NOT NULL, version TEXT NOT NULL, others TEXT NOT NULL,
-    handle TEXT, step INTEGER, algorithm TEXT,
-    PRIMARY KEY (transfer, target)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS part (
-    transfer TEXT, target TEXT, number INTEGER, etag TEXT NOT NULL, size INTEGER NOT NULL,
-    crc TEXT,
-    PRIMARY KEY (transfer, target, number)
-) STRICT, WITHOUT ROWID;
-"""
-
 _TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)")
+
+#: What reading a damaged file, or naming an impossible path, raises.
+_UNREADABLE = (sqlite3.Error, OSError, OverflowError, RecursionError, TypeError, ValueError)
 
 #: SQL, and the values in it.
 Statement = tuple[str, tuple[Any, ...]]
 
 
-def connected(path: Path, schema: str = _SCHEMA) -> sqlite3.Connection:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a file is for.
+
+    Attributes:
+        schema: its tables, all of them strict.
+        name: such as ``the journal``.
+        part: what one of its users is, such as ``transfer``.
+        anew: what removing the file leads to, such as ``begin anew``.
+        error: raised where it cannot be used.
+        busy: raised where that part of it is in use.
+        to_disk: whether a write is on the disk once it has returned.
+    """
+
+    schema: str
+    name: str
+    part: str
+    anew: str
+    error: type[HaulError]
+    busy: type[HaulError]
+    to_disk: bool = False
+
+
+class Shared:
+    """One part of a file that others may use beside it. All of it blocks.
+
+    Args:
+        path: the file; it and its directory are made if they are not there.
+        part: what tells this part from others.
+        kind: what the file is for.
+    """
+
+    def __init__(self, path: Path, part: str, kind: Kind) -> None:
+        self.path = path
+        self._kind = kind
+        self._lock_path = path.with_name(f"{path.name}.{part}.lock")
+        self._connection: sqlite3.Connection | None = None
+        self._lock: int | None = None
+
+    def open(self, read: Callable[[sqlite3.Connection], None]) -> None:
+        """Take its lock, and read it.
+
+        Raises:
+            HaulError: it is in use, or cannot be used; of its kind.
+        """
+        kind = self._kind
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = locked(self._lock_path)
+        except (OSError, ValueError) as error:  # a NUL, or half of a character
+            raise kind.error(f"{kind.name} {str(self.path)!r} cannot be used: {error}") from error
+        if self._lock is None:
+            raise kind.busy(
+                f"this {kind.part} is under way elsewhere with {kind.name} {self.path}: wait for"
+                " it, or end it"
+            )
+        try:
+            self.use(read)
+        except BaseException:
+            self.close()
+            raise
+
+    def use(self, use: Callable[[sqlite3.Connection], None]) -> None:
+        """Use its connection, which is made where there is none.
+
+        Raises:
+            HaulError: it cannot be used; of its kind.
+        """
+        kind = self._kind
+        try:
+            if self._connection is None:
+                self._connection = connected(self.path, kind.schema)
+                if kind.to_disk:
+                    self._connection.execute("PRAGMA synchronous = FULL")
+            use(self._connection)
+        except _UNREADABLE as error:
+            raise kind.error(
+                f"{kind.name} {self.path} cannot be used: {error}. Name another file, or remove"
+                f" this one to {kind.anew}"
+            ) from error
+
+    def write(self, batch: Iterable[Statement]) -> None:
+        """Write all of it, or nothing.
+
+        Raises:
+            HaulError: it cannot be used; of its kind.
+        """
+        self.use(lambda connection: write_all(connection, batch))
+
+    def close(self) -> None:
+        """Close it, and give its lock back."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._lock is not None:
+            self._lock_path.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+
+def connected(path: Path, schema: str) -> sqlite3.Connection:
     """A connection to the database at a path, made if it is not there, with these tables."""
     # SQLite would make it as the umask has it: names of objects are nobody else's business. One
     # that is there is left alone: closing it would drop the locks of this process's others.

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -25,15 +24,41 @@ from anyio import to_thread
 
 from aiohaul.concurrency import to_its_end
 from aiohaul.errors import JournalBusyError, JournalError
-from aiohaul.s3.resuming.database import Statement, connected, locked, write_all
+from aiohaul.s3.resuming.database import Kind, Shared, Statement
 
 #: Seconds that the last writes may take.
 _LAST_WRITES = 5.0
 
 _log = logging.getLogger(__name__)
 
-#: What reading a damaged journal, or naming an impossible path, raises.
-_UNREADABLE = (sqlite3.Error, OSError, OverflowError, RecursionError, TypeError, ValueError)
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS run (
+    transfer TEXT PRIMARY KEY, acting INTEGER NOT NULL, sources TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS copied (
+    transfer TEXT, source TEXT, target TEXT, version TEXT NOT NULL, written TEXT NOT NULL,
+    PRIMARY KEY (transfer, source, target)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS opened (
+    transfer TEXT, target TEXT, source TEXT NOT NULL, version TEXT NOT NULL, others TEXT NOT NULL,
+    handle TEXT, step INTEGER, algorithm TEXT,
+    PRIMARY KEY (transfer, target)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS part (
+    transfer TEXT, target TEXT, number INTEGER, etag TEXT NOT NULL, size INTEGER NOT NULL,
+    crc TEXT,
+    PRIMARY KEY (transfer, target, number)
+) STRICT, WITHOUT ROWID;
+"""
+
+JOURNAL = Kind(
+    schema=_SCHEMA,
+    name="the journal",
+    part="transfer",
+    anew="begin anew",
+    error=JournalError,
+    busy=JournalBusyError,
+)
 
 #: Endpoint, bucket and key of an object, or "", directory and name of a file.
 Place = tuple[str, str, str]
@@ -94,8 +119,7 @@ class Journal:
     def __init__(self, path: Path, transfer: str) -> None:
         self.path = path
         self.transfer = sha256(transfer.encode()).hexdigest()[:16]
-        self._connection: sqlite3.Connection | None = None
-        self._lock: int | None = None
+        self._file = Shared(path, self.transfer, JOURNAL)
         self._turn = anyio.Lock()
         self._pending: list[Statement] = []
         self._wanted = anyio.Event()
@@ -111,9 +135,11 @@ class Journal:
 
     async def __aenter__(self) -> Self:
         try:
-            await to_its_end(partial(to_thread.run_sync, self._open), _LAST_WRITES, _ignore)
+            await to_its_end(
+                partial(to_thread.run_sync, self._file.open, self._read), _LAST_WRITES, _ignore
+            )
         except BaseException:
-            self._close()
+            self._file.close()
             raise
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._write_on)
@@ -132,7 +158,7 @@ class Journal:
             try:
                 await to_its_end(self.try_flush, _LAST_WRITES, _ignore)
             finally:
-                self._close()
+                self._file.close()
 
     def entry(self, source: str, version: str, target: Place) -> Entry:
         """What the journal keeps of one copy."""
@@ -190,56 +216,12 @@ class Journal:
             written: list[None] = []
             # Whoever is cancelled meanwhile, by asyncio itself as well: the thread goes on, and
             # this waits for it. What it writes to must not be closed, nor used by another thread.
-            write = partial(to_thread.run_sync, self._write, batch)
+            write = partial(to_thread.run_sync, self._file.write, batch)
             try:
                 await to_its_end(write, _LAST_WRITES, written.append)
             finally:
                 if not written:
                     self._pending[:0] = batch  # some of it is somebody else's
-
-    def _write(self, batch: Iterable[Statement]) -> None:
-        self._explained(lambda connection: write_all(connection, batch))
-
-    def _open(self) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = locked(self._lock_path)
-        except (OSError, ValueError) as error:  # a NUL, or half of a character
-            raise JournalError(f"the journal {str(self.path)!r} cannot be used: {error}") from error
-        if self._lock is None:
-            raise JournalBusyError(
-                f"this transfer is under way elsewhere with the journal {self.path}: wait for it,"
-                " or end it"
-            )
-        try:
-            self._explained(self._read)
-        except BaseException:
-            self._close()
-            raise
-
-    @property
-    def _lock_path(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.{self.transfer}.lock")
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self._lock is not None:
-            self._lock_path.unlink(missing_ok=True)
-            os.close(self._lock)
-            self._lock = None
-
-    def _explained(self, use: Callable[[sqlite3.Connection], None]) -> None:
-        try:
-            if self._connection is None:
-                self._connection = connected(self.path)
-            use(self._connection)
-        except _UNREADABLE as error:
-            raise JournalError(
-                f"the journal {self.path} cannot be used: {error}. Name another file, or remove"
-                " this one to begin anew"
-            ) from error
 
     def _read(self, connection: sqlite3.Connection) -> None:
         mine = (self.transfer,)
