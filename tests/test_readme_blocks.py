@@ -12,6 +12,7 @@ import itertools
 import json
 import re
 import signal
+import socket
 import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 from aiobotocore.session import AioSession
 
+import aiohaul
 from compute_fixtures import _client
 from fake_ecs import FakeEcs
 from fake_lambda import FakeLambda, returning
@@ -144,6 +146,74 @@ async def test_airflow_is_installed_as_the_extra_asks(block: str, world: World) 
 @executes("pip uninstall otf-addons-aws")
 async def test_addon_is_replaced_by_an_extra(block: str, world: World) -> None:
     assert await carried_out(block, world) == []
+
+
+@executes("moto_server -H 127.0.0.1 -p 5555")
+async def test_server_to_try_things_on_has_what_the_examples_expect(
+    block: str, world: World
+) -> None:
+    port = free_port()
+    command = f"{block.replace('5555', str(port)).replace('.venv/bin/', '')}\necho ready\nwait\n"
+    process = await world.start("bash", "-eu", "-c", command)
+    async with stopped_at_the_end(process, signal.SIGTERM):
+        assert await line(process) == "ready\n"
+        async with store(f"http://127.0.0.1:{port}", "moto") as there:
+            assert await there.contents("inbox") == {"src/hello.txt": b"hello"}
+            answer = await there.client.list_buckets()
+    made = {each["Name"] for each in answer["Buckets"]}
+    assert made == {"inbox", "reports", "backup", "archive", "partner"}
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@executes("a task definition, or a call of an application")
+async def test_events_come_in_the_order_of_the_picture(block: str, moto_store: Store) -> None:
+    named = re.findall(r" {4,}([A-Z][a-z]+(?:, [A-Z][a-z]+)*)$", block, flags=re.MULTILINE)
+    for bucket in ("inbox", "reports", "elsewhere"):
+        await moto_store.bucket(bucket)
+    definition = {
+        "type": "transfer",
+        "source": {
+            "bucket": "inbox",
+            "directory": "src",
+            "fileRegex": ".*",
+            "fileWatch": {"timeout": 60, "sleepTime": 0.1},
+            "postCopyAction": {"action": "delete"},
+            "protocol": moto_store.protocol(),
+        },
+        "destination": [
+            {"bucket": "reports", "flags": {"fullPath": "f"}, "protocol": moto_store.protocol()},
+            {"bucket": "nowhere-at-all", "protocol": moto_store.protocol()},
+        ],
+    }
+    told: list[str] = []
+    looked = asyncio.Event()
+
+    def hear(event: Any) -> None:
+        told.append(type(event).__name__)
+        looked.set()
+
+    async def arrive() -> None:
+        await looked.wait()
+        await moto_store.put("inbox", "src/a.txt", b"one")
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(arrive())
+        with pytest.raises(aiohaul.TransferError):
+            await aiohaul.run(definition, on_progress=hear)
+    definition["destination"] = definition["destination"][:1]  # type: ignore[index]
+    await aiohaul.run(definition, on_progress=hear)
+    order = list(dict.fromkeys(told))
+    shown = [name for row in named for name in row.split(", ")]
+    assert sorted(order) == sorted(shown)
+    assert [told.index(row.split(", ")[0]) for row in named] == sorted(
+        told.index(row.split(", ")[0]) for row in named
+    )
 
 
 # In an application
