@@ -30,6 +30,7 @@ class FakeEcs(FakeServer):
         refusals: what RunTask answers instead of a task.
         errors: by operation: statuses and codes to answer first, one after the other.
         log: the lines of every log stream.
+        log_group: where the task definition sends them.
         page: how many lines a page of a log has.
         hold_start: RunTask makes the task, and answers only when this is set free.
         lost_starts: how many RunTasks make their task and answer 500.
@@ -49,6 +50,7 @@ class FakeEcs(FakeServer):
     refusals: list[dict[str, str]] = field(default_factory=list)
     errors: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
+    log_group: str = "/ecs/work"
     page: int = 100
     hold_start: asyncio.Event | None = None
     lost_starts: int = 0
@@ -153,7 +155,7 @@ class FakeEcs(FakeServer):
         return {"task": self.tasks[given["task"]]}
 
     def _DescribeTaskDefinition(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802, ARG002  # as above
-        options = {"awslogs-group": "/ecs/work", "awslogs-stream-prefix": "ecs"}
+        options = {"awslogs-group": self.log_group, "awslogs-stream-prefix": "ecs"}
         return {
             "taskDefinition": {
                 "containerDefinitions": [

@@ -26,14 +26,17 @@ class Ended:
     err: str
 
 
-async def start(*arguments: object) -> asyncio.subprocess.Process:
+async def start(*arguments: object, **more: Any) -> asyncio.subprocess.Process:
+    return await started(sys.executable, "-m", "aiohaul.cli", *arguments, **more)
+
+
+async def started(*command: object, **more: Any) -> asyncio.subprocess.Process:
+    """Any command, with its output in pipes."""
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "aiohaul.cli",
-        *map(str, arguments),
+        *map(str, command),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        **more,
     )
 
 

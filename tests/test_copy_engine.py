@@ -19,6 +19,7 @@ import pytest
 import aiohaul
 from aiohaul import Destination, LocalDestination, S3Object, Settings, Stream
 from aiohaul.s3.copying import plan
+from aiohaul.s3.local import look_at
 from aiohaul.s3.streaming import checksums
 from aiohaul.s3.streaming.parts import LIMITS, PART_SIZE, Limits
 from fake_s3 import FakeS3, Written, content, fake_s3
@@ -577,6 +578,26 @@ async def test_stream_of_an_application_goes_to_all_destinations(
     assert (tmp_path / "report.csv").read_bytes() == data
     if s3.kind == "moto":
         assert (await s3.head(out, "report.csv"))["ContentType"] == "text/csv"
+
+
+async def test_objects_files_and_streams_go_the_way_that_each_can(
+    s3: Store, tmp_path: Path
+) -> None:
+    """S3 copies the objects by itself; the others are not left out for that."""
+    inbox, out, other = [await s3.bucket() for _ in range(3)]
+    await s3.put(inbox, "src/object", b"one")
+    (tmp_path / "file").write_bytes(b"two")
+    async with session_on(s3.url) as session:
+        door = session.s3()
+        sources: list[Any] = [
+            *await door.find(inbox, "src"),
+            *await look_at([tmp_path / "file"]),
+            Stream("stream", pieces(b"three", 2)),
+        ]
+        report = await door.copy(sources, [Destination(bucket=out), Destination(bucket=other)])
+    assert [each.objects for each in report.destinations] == [3, 3]
+    for each in (out, other):
+        assert await s3.contents(each) == {"object": b"one", "file": b"two", "stream": b"three"}
 
 
 @pytest.mark.parametrize("told", [5, 2 * PART_SIZE])

@@ -16,10 +16,10 @@ from botocore.session import Session
 import aiohaul
 from aiohaul.aws.service import _api_name
 from compute_fixtures import KEYS, REGION
+from readme import blocks
 from secrets_of_moto import create_secret
 from store import Store
 from test_house import ROOT
-from test_readme import blocks
 from test_transfer import run, source, to, transfer
 
 #: IAM's actions where they are not the operation's own name.

@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+__all__ = ["JsonFormatter"]  # what an application uses; the rest is for the other rooms
+
 RUNS = logging.getLogger("aiohaul.run")
 REQUESTS = logging.getLogger("aiohaul.requests")
 for _logger in (RUNS, REQUESTS):

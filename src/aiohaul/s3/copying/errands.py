@@ -30,7 +30,8 @@ def through_here(errands: Sequence[Errand]) -> Iterator[Errand]:
     """The errands, and destinations, whose bytes pass through this process."""
     for source, courses in errands:
         chosen = courses
-        if any(each.server_side for each in courses):
+        # S3 has only objects to copy: files and streams pass through here wherever they go.
+        if isinstance(source, S3Object) and any(each.server_side for each in courses):
             chosen = [each for each in courses if not each.server_side]
         if chosen:
             yield source, chosen
