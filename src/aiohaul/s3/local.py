@@ -66,7 +66,7 @@ async def list_files(directory: str, pattern: re.Pattern[str]) -> list[LocalFile
 
 
 def _list_files(directory: str, pattern: re.Pattern[str]) -> list[LocalFile]:
-    with _explained("listing", directory):
+    with explained("listing", directory):
         try:
             names = sorted(os.listdir(directory))  # noqa: PTH208  # the names are matched first
         except FileNotFoundError:
@@ -103,7 +103,7 @@ async def look_at(paths: Iterable[Path]) -> list[LocalFile]:
 def _look_at(paths: list[Path]) -> list[LocalFile]:
     files = []
     for path in paths:
-        with _explained("looking at", path):
+        with explained("looking at", path):
             files.append(_look(path))
     return files
 
@@ -133,7 +133,7 @@ async def remove_partial(path: str) -> None:
 
 
 def _remove(path: str) -> None:
-    with _explained("removing", path), suppress(FileNotFoundError):
+    with explained("removing", path), suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108  # as it was written down
 
 
@@ -147,7 +147,7 @@ async def read_part(file: LocalFile, start: int, size: int) -> bytes:
 
 
 def _read_part(file: LocalFile, start: int, size: int) -> bytes:
-    with _explained("reading", file.path), file.path.open("rb") as opened:
+    with explained("reading", file.path), file.path.open("rb") as opened:
         opened.seek(start)
         data = opened.read(size)
         if len(data) != size or _look(file.path).version != file.version:
@@ -168,7 +168,7 @@ async def check_directory(directory: Path, *, create: bool) -> None:
 
 
 def _check_directory(directory: Path, create: bool) -> None:
-    with _explained("looking at", directory):
+    with explained("looking at", directory):
         if create:
             directory.mkdir(parents=True, exist_ok=True)
         if not directory.is_dir():
@@ -230,7 +230,7 @@ class PartialFile:
         await to_thread.run_sync(self._write, data, start)
 
     def _write(self, data: bytes, start: int) -> None:
-        with _explained("writing", self.target):
+        with explained("writing", self.target):
             descriptor = self._open()
             left = memoryview(data)
             while left:
@@ -260,7 +260,7 @@ class PartialFile:
         return await to_thread.run_sync(self._commit, size)
 
     def _commit(self, size: int) -> str:
-        with _explained("writing", self.target):
+        with explained("writing", self.target):
             descriptor = self._open()
             mode = usual_mode(self.partial) if self._mode is None else self._mode
             os.fchmod(descriptor, mode)
@@ -299,7 +299,7 @@ class PartialFile:
         await to_thread.run_sync(self._discard)
 
     def _discard(self) -> None:
-        with _explained("removing", self.partial):
+        with explained("removing", self.partial):
             self._close()
             self.partial.unlink(missing_ok=True)
 
@@ -387,7 +387,7 @@ def sync_directory(directory: Path) -> None:
 
 @contextmanager
 def _unchanged(doing: str, file: LocalFile) -> Iterator[None]:
-    with _explained(doing, file.path):
+    with explained(doing, file.path):
         with suppress(FileNotFoundError):
             if _look(file.path).version != file.version:
                 raise LocalFileError(f"{doing} {file.path} failed: it changed after it was copied")
@@ -395,7 +395,12 @@ def _unchanged(doing: str, file: LocalFile) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(doing: str, path: str | Path) -> Iterator[None]:
+def explained(doing: str, path: str | Path) -> Iterator[None]:
+    """Say what was done to what where that fails.
+
+    Raises:
+        LocalFileError: it failed.
+    """
     try:
         yield
     except OSError as error:
