@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
+from aiohaul.logs import one_line
 from aiohaul.progress import Acted, Copied, Event, Failed, Flagged, Found, Watching
 from aiohaul.report import (
     FargateReport,
@@ -90,7 +91,7 @@ class Lines:
             self._line(f"{text}{detail}")
 
     def _line(self, text: str) -> None:
-        self._stream.write(f"{self._prefix}{text}\n")
+        self._stream.write(f"{self._prefix}{one_line(text)}\n")
 
 
 class Bars:
@@ -165,11 +166,12 @@ class Bars:
         if (what, about) in self._said:
             return
         self._said.add((what, about))
-        self._progress.console.print(f"{what} {about}", highlight=False, markup=False)
+        text = one_line(f"{what} {about}")
+        self._progress.console.print(text, highlight=False, markup=False)
 
     def _row(self, name: str, total: int | None) -> None:
         if name not in self._rows:
-            self._rows[name] = self._progress.add_task(name, total=total, size="")
+            self._rows[name] = self._progress.add_task(one_line(name), total=total, size="")
             self._sizes[name] = 0
 
     def _advance(self, name: str, size: int) -> None:
@@ -200,7 +202,7 @@ def closing_table(report: SingleReport) -> str:
         case TransferReport():
             return _transfer_table(report)
         case TouchReport():
-            return f"wrote {report.target} in {report.seconds:.1f} s"
+            return f"wrote {one_line(report.target)} in {report.seconds:.1f} s"
         case InvocationReport():
             return f"called {report.function} ({report.status}) in {report.seconds:.1f} s"
         case FargateReport():
@@ -212,11 +214,11 @@ def _transfer_table(report: TransferReport) -> str:
     rows = [("destination", "objects", "size", "failed", "flag", "seconds")]
     rows.extend(
         (
-            each.destination,
+            one_line(each.destination),
             str(each.objects),
             bytes_for_people(each.size),
             str(len(each.failures)),
-            each.flag or "-",
+            one_line(each.flag or "-"),
             f"{each.seconds:.1f}",
         )
         for each in report.destinations

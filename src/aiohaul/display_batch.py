@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from aiohaul.display import Display, Lines, aligned, bytes_for_people
-from aiohaul.display_watch import one_line
+from aiohaul.logs import one_line
 from aiohaul.progress import (
     Acted,
     BatchEnded,

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from aiohaul.display import bytes_for_people
+from aiohaul.logs import one_line
 from aiohaul.progress import Event, Watching
 from aiohaul.s3.watching.changes import Change
 
@@ -155,13 +156,6 @@ def changes_shown(where: str, *, as_json: bool) -> Changes:
         except ModuleNotFoundError:
             pass
     return Changes(where)
-
-
-def one_line(text: str) -> str:
-    """The text without what would move a terminal's cursor: a key may hold any character."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _row(change: Change) -> tuple[str, str, str, str]:

@@ -13,6 +13,7 @@ import aiohttp
 from botocore import exceptions as botocore
 from botocore.parsers import ResponseParserError
 
+from aiohaul.aws.bounded import TooLongError
 from aiohaul.aws.plain import DISTRUSTED, is_distrusted
 from aiohaul.aws.retry import EXPIRED
 from aiohaul.aws.secrecy import quiet
@@ -401,7 +402,7 @@ def _without_query(error: BaseException) -> str:
         # Numbers below 0 are getaddrinfo's: its own words are the better ones.
         reason = os.strerror(beneath.errno) if beneath.errno > 0 else beneath.strerror
         return f"{says} ({reason})"
-    return says
+    return f"{says} ({beneath})" if isinstance(beneath, TooLongError) else says
 
 
 def as_botocore(error: ServiceError) -> Exception:

@@ -20,6 +20,8 @@ import aiohttp
 from botocore import exceptions as botocore
 from yarl import URL
 
+from aiohaul.aws.bounded import whole_body
+
 #: Bytes of a body that are written without giving the event loop a turn.
 _ONE_GO = 64 * 1024
 _PIECE = 256 * 1024
@@ -89,7 +91,7 @@ async def _by_request(
         allow_redirects=False,
         read_bufsize=_READ_AHEAD,
     ) as response:
-        content = await response.read()
+        content = await whole_body(response.content, response.status)
         return Reply(response.status, _lower(response.raw_headers), content)
 
 
@@ -136,7 +138,7 @@ async def _exchanged(
     message, payload = await protocol.read()
     while message.code in _INTERIM:
         message, payload = await protocol.read()
-    content = await payload.read()
+    content = await whole_body(payload, message.code)
     return Reply(message.code, _lower(message.raw_headers), content)
 
 
