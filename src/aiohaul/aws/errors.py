@@ -16,7 +16,7 @@ from botocore.parsers import ResponseParserError
 from aiohaul.aws.bounded import TooLongError
 from aiohaul.aws.plain import DISTRUSTED, is_distrusted
 from aiohaul.aws.retry import EXPIRED
-from aiohaul.aws.secrecy import quiet
+from aiohaul.aws.secrecy import quiet, without_tokens
 from aiohaul.errors import (
     AccessDeniedError,
     BucketNotFoundError,
@@ -38,6 +38,7 @@ from aiohaul.errors import (
     UnreachableError,
 )
 
+_NO_CLUSTER = ("ClusterNotFoundException",)
 #: Error code of an answer -> the class of its error, and what a user can do about it.
 _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
     code: (cls, advice)
@@ -48,11 +49,7 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
             "It does not exist, or was deleted meanwhile.",
             ("NoSuchKey", "404", "NotFound", "NoSuchUpload"),
         ),
-        (
-            ClusterNotFoundError,
-            "Create the cluster or correct its name.",
-            ("ClusterNotFoundException",),
-        ),
+        (ClusterNotFoundError, "Create the cluster or correct its name.", _NO_CLUSTER),
         (
             QueueNotFoundError,
             "Create the queue or correct its URL.",
@@ -79,6 +76,7 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
             (
                 "InvalidAccessKeyId",
                 "SignatureDoesNotMatch",
+                "InvalidSignatureException",
                 "InvalidToken",
                 "InvalidClientTokenId",
                 "UnrecognizedClientException",
@@ -322,6 +320,7 @@ def _from_no_answer(error: BaseException, operation: str, target: str) -> Servic
 
 
 def _from_answer(error: botocore.ClientError, operation: str, target: str) -> ServiceError:
+    without_tokens(error)
     answer = error.response
     told = answer.get("Error", {})
     metadata = answer.get("ResponseMetadata", {})
