@@ -58,7 +58,11 @@ class FakeRole(FakeServer):
     async def _assume(self, request: Request) -> None:
         assert parse_qs(request.body.decode())["RoleArn"] == [ROLE]
         if self.denied:
-            body = "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>"
+            body = (
+                "<ErrorResponse><Error><Code>AccessDenied</Code><Message>It was signed:\n"
+                f"x-amz-security-token:{request.headers['x-amz-security-token']}\n</Message>"
+                "</Error></ErrorResponse>"
+            )
             await request.connection.answer(403, body.encode())
             return
         self.assumed += 1
@@ -163,12 +167,18 @@ async def test_role_that_stays_expired_is_an_error_after_one_more_request(
     assert server.tokens == {"token-1": 1, "token-2": 1}
 
 
-async def test_role_that_cannot_be_renewed_says_so(server: FakeRole) -> None:
-    async with session(server) as made:
+async def test_role_that_cannot_be_renewed_says_so(
+    server: FakeRole, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(1)
+    async with session(server, session_token="of-the-source") as made:  # a fake
         await made._clients.service("s3")
         server.denied = True
-        with pytest.raises(aiohaul.AccessDeniedError, match="sts:AssumeRole"):
+        with pytest.raises(aiohaul.AccessDeniedError, match="sts:AssumeRole") as refused:
             await made.s3().touch("bucket", "k")
+        # botocore logs it by itself.
+        assert "Refreshing temporary credentials failed" in caplog.text
+        assert "of-the-source" not in f"{caplog.text} {refused.value} {refused.value.__cause__}"
         server.denied = False
         await made.s3().touch("bucket", "k")
     assert server.tokens == {"token-1": 1, "token-2": 1}

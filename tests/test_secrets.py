@@ -14,11 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
+from xml.sax.saxutils import escape
 
 import pytest
+from botocore.exceptions import ClientError
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import aiohaul
+from aiohaul.aws.errors import as_botocore
 from aiohaul.logs import JsonFormatter
 from compute_fixtures import REGION
 from fake_ecs import FakeEcs
@@ -66,7 +69,7 @@ class Said:
             self.add("traceback", "".join(traceback.format_exception(error)))
         while error is not None:
             self.add("error", error, repr(error), error.args)
-            if isinstance(error, aiohaul.HaulError):
+            if isinstance(error, aiohaul.HaulError | ClientError):
                 self.add("attributes", repr(vars(error)))
             error = error.__cause__ or error.__context__
 
@@ -413,6 +416,28 @@ async def test_durable_execution_that_repeats_a_payload_marked_secret(
         assert failure.execution.error == f"E: {PAYLOAD}"
 
 
+async def test_hidden_part_of_the_payload_of_a_definition(
+    said: Said, functions: FakeLambda, repeaters: dict[str, type[Exception] | None]
+) -> None:
+    definition = {
+        "type": "execution",
+        "functionArn": "bad",
+        "invocationType": "RequestResponse",
+        "payload": {"password": aiohaul.Hidden(PAYLOAD), "day": "today"},
+        "protocol": {
+            "name": LAMBDA,
+            "access_key_id": "a",
+            "secret_access_key": SECRET_KEY,
+            "region_name": REGION,
+            "endpoint_url": functions.url,
+        },
+    }
+    aiohaul.validate(definition)
+    await ended(said, aiohaul.run(definition), repeaters["bad"] or Exception)
+    assert json.loads(functions.invocations[0].body) == {"password": PAYLOAD, "day": "today"}
+    said.add("repr", definition)
+
+
 def test_hidden_value_is_seen_by_whoever_asks_for_it() -> None:
     hidden = aiohaul.Hidden("x")
     assert hidden.value == "x"
@@ -458,6 +483,56 @@ async def test_hidden_variables_of_a_task(said: Said, ecs: FakeEcs) -> None:
     assert ecs.overrides == [
         [{"name": "main", "environment": [{"name": "PASSWORD", "value": VARIABLE}]}]
     ]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "ExpiredToken"])
+async def test_answers_that_repeat_what_was_signed(
+    said: Said, functions: FakeLambda, direct: bool, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuses = False
+
+    async def repeat(request: Request) -> None:
+        headers = {name: value for name, value in request.headers.items() if "x-amz" in name}
+        signed = "\n".join(f"{name}:{value}" for name, value in headers.items())
+        if not refuses:
+            await request.connection.answer(200, b"", {"etag": '"e"'})
+        elif request.path.startswith("/bucket"):
+            token = escape(TOKEN)
+            body = (
+                f"<Error><Code>{code}</Code><Message>It is: '{escape(signed)}'</Message>"
+                f"<Token-0>{token}</Token-0><CanonicalRequest>{escape(signed)}</CanonicalRequest>"
+                f"<CanonicalRequestBytes>{token}</CanonicalRequestBytes>"
+                f"<StringToSign>{token}</StringToSign><SignatureProvided>{token}"
+                "</SignatureProvided></Error>"
+            )
+            await request.connection.answer(403, body.encode())
+        else:
+            says = f"The Canonical String for this request should have been\n'POST\n{signed}\n'"
+            told = {"__type": "InvalidSignatureException", "message": says}
+            await request.connection.answer(400, json.dumps(told).encode())
+
+    monkeypatch.setattr(functions, "serve", repeat)
+    async with aiohaul.Session(
+        region=REGION,
+        endpoint_url=functions.url,
+        direct=direct,
+        access_key_id="a",
+        secret_access_key=SECRET_KEY,
+        session_token=TOKEN,
+    ) as session:
+        for _ in range(2):
+            await session.s3().touch("bucket", "k")
+        refuses = True
+        for call in (
+            session.s3().touch("bucket", "k"),
+            session.ssm().get("/p"),
+            session.secrets().get("s"),
+            session.lambda_().invoke("f"),
+        ):
+            failure = await ended(said, call, aiohaul.CredentialsError)
+            assert failure.code in {code, "InvalidSignatureException"}
+            said.error(as_botocore(failure))
 
 
 async def test_tasks(said: Said, ecs: FakeEcs) -> None:

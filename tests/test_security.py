@@ -58,6 +58,36 @@ async def test_no_key_leads_out_of_a_local_destination(tmp_path: Path, name: str
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("folds", [True, False])
+async def test_names_that_differ_in_case_alone(
+    moto_s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: bool
+) -> None:
+    if folds:  # as such a file system does it
+        exists = Path.exists
+
+        def fold(path: Path) -> bool:
+            names = [each.name.lower() for each in path.parent.iterdir()]
+            return path.name.lower() in names or exists(path)
+
+        monkeypatch.setattr(Path, "exists", fold)
+    inbox, out, folder = await moto_s3.bucket(), await moto_s3.bucket(), tmp_path / "in"
+    folder.mkdir()
+    await moto_s3.fill(inbox, {"src/Day.csv": b"1", "src/day.csv": b"2", "src/other": b"3"})
+    definition = transfer(source(moto_s3, inbox), local(folder), to(moto_s3, out))
+    if folds:
+        with pytest.raises(aiohaul.TransferError, match="tells no upper from lower case") as told:
+            await run(definition)
+        assert [each.objects for each in told.value.report.destinations] == [0, 3]
+        assert list(folder.iterdir()) == []
+    else:
+        await run(definition)
+        assert {each.name: each.read_bytes() for each in folder.iterdir()} == {
+            "Day.csv": b"1",
+            "day.csv": b"2",
+            "other": b"3",
+        }
+
+
 async def test_keys_with_dots_are_sent_as_they_are(proxied: tuple[Gateway, Store]) -> None:
     """Else another object would be written, or deleted."""
     gateway, s3 = proxied

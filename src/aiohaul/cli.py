@@ -28,7 +28,7 @@ from aiohaul.errors import (
     PlanError,
     TransferError,
 )
-from aiohaul.logs import current_run, listen, run_scope
+from aiohaul.logs import current_run, listen, one_line, run_scope
 from aiohaul.report import BatchReport
 from aiohaul.running import (
     cancelled_by_signals,
@@ -309,7 +309,7 @@ def _clean(chosen: argparse.Namespace) -> int:
         return _fail(f"{chosen.file}: {error}", WRONG)
     left = asyncio.run(clean(definition, journal=chosen.journal, abort=not chosen.list))
     for name in left:
-        sys.stdout.write(f"{name}: {'left open' if chosen.list else 'cleaned'}\n")
+        sys.stdout.write(f"{one_line(name)}: {'left open' if chosen.list else 'cleaned'}\n")
     return 0
 
 
@@ -351,7 +351,7 @@ def _checked(chosen: argparse.Namespace, file: Path) -> Any:
 
 
 def _fail(problem: str, code: int) -> int:
-    sys.stderr.write(f"aiohaul: {problem}\n")
+    sys.stderr.write(f"aiohaul: {one_line(problem)}\n")
     return code
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from aiohaul.logs import one_line
 from aiohaul.progress import Acted, Copied, Event, Failed, Flagged, Found, Watching
 from aiohaul.report import (
     FargateReport,
@@ -15,7 +16,7 @@ from aiohaul.report import (
     TouchReport,
     TransferReport,
 )
-from aiohaul.screen import Display, Drawn, Lined, one_line, suited
+from aiohaul.screen import Display, Drawn, Lined, suited
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

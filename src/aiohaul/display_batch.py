@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TextIO
 
 from aiohaul.display import Lines, aligned, bytes_for_people
+from aiohaul.logs import one_line
 from aiohaul.progress import (
     Acted,
     BatchEnded,
@@ -25,7 +26,7 @@ from aiohaul.progress import (
     Watching,
 )
 from aiohaul.report import BatchReport, BatchTaskReport, Order
-from aiohaul.screen import Display, Drawn, Lined, one_line, suited
+from aiohaul.screen import Display, Drawn, Lined, suited
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

@@ -8,9 +8,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Self, TextIO
 
 from aiohaul.display import bytes_for_people
+from aiohaul.logs import one_line
 from aiohaul.progress import Event, Watching
 from aiohaul.s3.watching.changes import Change
-from aiohaul.screen import Drawn, Lined, one_line, suited
+from aiohaul.screen import Drawn, Lined, suited
 
 if TYPE_CHECKING:
     from rich.table import Table

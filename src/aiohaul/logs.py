@@ -76,7 +76,31 @@ def say(logger: logging.Logger, level: int, message: str, *values: Any, **fields
         fields: some of :data:`FIELDS`.
     """
     if logger.isEnabledFor(level):
-        logger.log(level, message, *values, extra={"run_id": _run_id.get(), **fields})
+        shown = (each if isinstance(each, int | float) else one_line(str(each)) for each in values)
+        logger.log(level, message, *shown, extra={"run_id": _run_id.get(), **fields})
+
+
+def one_line(text: str) -> str:
+    """The text without what moves a terminal's cursor or begins a line: a key may hold it all."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+class TextFormatter(logging.Formatter):
+    """Makes one line of text of every record, and more only of a traceback."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        """The line, which a key can neither end nor change."""
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # as above
+        """The traceback, indented: it ends in what an error says, and that may name a key."""
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"    {one_line(line)}" for line in lines)
 
 
 class JsonFormatter(logging.Formatter):
@@ -102,11 +126,7 @@ class JsonFormatter(logging.Formatter):
 def listen(level: str, *, as_json: bool) -> None:
     """Write log lines of this level and above to standard error. For programs, not libraries."""
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        JsonFormatter()
-        if as_json
-        else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    )
+    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)

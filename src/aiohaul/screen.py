@@ -96,10 +96,3 @@ def suited(stream: TextIO, drawn: Callable[[], T], lined: Callable[[], U]) -> T 
         except ModuleNotFoundError:
             pass
     return lined()
-
-
-def one_line(text: str) -> str:
-    """The text without what would move a terminal's cursor: a key may hold any character."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

@@ -70,6 +70,7 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
                 "UnrecognizedClientException",
                 "RequestTimeTooSkewed",
                 "AuthFailure",
+                "InvalidSignatureException",
             ),
         ),
         (

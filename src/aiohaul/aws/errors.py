@@ -13,8 +13,10 @@ import aiohttp
 from botocore import exceptions as botocore
 from botocore.parsers import ResponseParserError
 
+from aiohaul.aws.bounded import TooLongError
 from aiohaul.aws.error_codes import service_error
 from aiohaul.aws.plain import DISTRUSTED, is_distrusted
+from aiohaul.aws.secrecy import without_tokens
 from aiohaul.errors import (
     EndpointError,
     HaulError,
@@ -159,6 +161,7 @@ def _from_no_answer(error: BaseException, operation: str, target: str) -> Servic
 
 
 def _from_answer(error: botocore.ClientError, operation: str, target: str) -> ServiceError:
+    without_tokens(error)
     answer = error.response
     told = answer.get("Error", {})
     metadata = answer.get("ResponseMetadata", {})
@@ -206,7 +209,7 @@ def _without_query(error: BaseException) -> str:
         # Numbers below 0 are getaddrinfo's: its own words are the better ones.
         reason = os.strerror(beneath.errno) if beneath.errno > 0 else beneath.strerror
         return f"{says} ({reason})"
-    return says
+    return f"{says} ({beneath})" if isinstance(beneath, TooLongError) else says
 
 
 def as_botocore(error: ServiceError) -> Exception:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextvars import ContextVar, Token
 from types import TracebackType
+from typing import Any
 
 from aiohaul.errors import ServiceError, UnreachableError
 
 #: Loggers that write requests, signatures and answers out in full.
 _TALKATIVE = tuple(
-    logging.getLogger(f"botocore.{name}") for name in ("endpoint", "auth", "parsers", "httpsession")
+    logging.getLogger(name)
+    for name in (
+        "botocore.endpoint",
+        "botocore.auth",
+        "botocore.parsers",
+        "botocore.httpsession",
+        "aiobotocore.credentials",
+    )
 )
 
 _silent: ContextVar[bool] = ContextVar("aiohaul_silent", default=False)
@@ -18,7 +27,12 @@ _silent: ContextVar[bool] = ContextVar("aiohaul_silent", default=False)
 
 class _Silence(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno > logging.DEBUG or not _silent.get()
+        if not _silent.get():
+            return True
+        error = record.exc_info[1] if record.exc_info else None
+        if hasattr(error, "response"):
+            without_tokens(error)
+        return record.levelno > logging.DEBUG
 
 
 _silence = _Silence()
@@ -26,6 +40,8 @@ _silence = _Silence()
 
 class quiet:  # noqa: N801  # a context manager, named as such are
     """Keep botocore's debug log of the requests made herein from being written.
+
+    What it logs as a warning, such as that a role cannot be renewed, is without tokens.
 
     Requests that an application makes with botocore by itself are logged as ever.
     """
@@ -44,6 +60,32 @@ class quiet:  # noqa: N801  # a context manager, named as such are
         traceback: TracebackType | None,
     ) -> None:
         _silent.reset(self._token)
+
+
+#: Fields of S3's errors that repeat what was signed, token and all, or the token itself.
+_REPEATED = re.compile(r"Token-\d+|(Canonical|StringTo|Signature)\w*", re.ASCII)
+#: How a token stands in what was signed.
+_TOKEN = re.compile(r"(x-amz-security-token[:=])[^\s&'\"<>]+", re.IGNORECASE)
+
+
+def without_tokens(error: Any) -> None:
+    """Take out of an answer that is an error the token that it repeats.
+
+    Services explain a signature that is wrong, or a token that has expired, by what they were
+    sent: in the message itself, or beside it.
+
+    Args:
+        error: botocore's ``ClientError``.
+    """
+    told = error.response.get("Error")
+    if not isinstance(told, dict):
+        return
+    for name in [name for name in told if _REPEATED.fullmatch(name)]:
+        del told[name]
+    says = told.get("Message")
+    if isinstance(says, str) and _TOKEN.search(says):
+        told["Message"] = _TOKEN.sub(r"\1…", says)
+        error.args = (_TOKEN.sub(r"\1…", str(error)),)
 
 
 class without_words:  # noqa: N801  # a context manager, named as such are

@@ -263,11 +263,12 @@ class Service:
         except ServiceError as error:
             if not _expired(error):
                 raise
-            if note is not None:
-                note(reached=False)  # whoever is refused for this has done nothing yet
-            if not await self._renewal.renew(used):
-                raise
-            _log.info("%s; the credentials were renewed, and it is sent again", error.problem)
+            refusal = error
+        if note is not None:
+            note(reached=False)  # what is refused for this has done nothing yet
+        if not await self._renewal.renew(used):
+            raise refusal
+        _log.info("%s; the credentials were renewed, and it is sent again", refusal.problem)
         return await send()
 
     async def _again_and_again(

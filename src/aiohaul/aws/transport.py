@@ -9,6 +9,7 @@ from typing import Any
 
 from aiobotocore.httpsession import AIOHTTPSession
 
+from aiohaul.aws.bounded import FAILURE, whole_body
 from aiohaul.aws.connecting import telling
 from aiohaul.aws.direct.exchange import Connections
 from aiohaul.aws.plain import check_tls
@@ -97,4 +98,12 @@ class _Direct:
         self._session = session
 
     async def request(self, *arguments: Any, **options: Any) -> Any:
-        return await self._session.request(*arguments, **options, allow_redirects=False)
+        answer = await self._session.request(*arguments, **options, allow_redirects=False)
+        if answer.status >= FAILURE:
+            try:
+                # What is read here is what aiohttp's own read() returns.
+                answer._body = await whole_body(answer.content, answer.status)  # noqa: SLF001  # no other word for it
+            except BaseException:
+                answer.close()
+                raise
+        return answer

@@ -19,6 +19,22 @@ def partial_beside(path: Path) -> Path:
     return path.parent / f".aiohaul-{secrets.token_hex(8)}.part"
 
 
+def folds_case(directory: Path) -> bool:
+    """Whether the file system there tells no upper from lower case in names. Blocks.
+
+    It is asked with a file that is gone again.
+
+    Raises:
+        OSError: no file can be made there.
+    """
+    file = partial_beside(directory / "file")
+    os.close(os.open(file, NEW, 0o600))
+    try:
+        return file.with_name(file.name.upper()).exists()
+    finally:
+        file.unlink()
+
+
 def usual_mode(beside: Path) -> int:
     """What a new file there gets from the umask, or from the directory's default ACL.
 

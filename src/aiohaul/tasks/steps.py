@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohaul.aws.errors import as_botocore
 from aiohaul.errors import DefinitionError, HaulError, ServiceError, TaskError
+from aiohaul.logs import one_line
 from aiohaul.progress import Acted, Copied, Event, Failed, Flagged, OnProgress
 from aiohaul.report import FargateReport, InvocationReport, TouchReport
 from aiohaul.s3.copying.plan import Action, AnyDestination, Destination, LocalDestination, Source
@@ -272,12 +273,13 @@ def logged(logger: logging.Logger) -> OnProgress:
     def tell(event: Event) -> None:
         match event:
             case Copied(source, target, _, size):
-                logger.info("%s is at %s, verified (%d bytes)", source, target, size)
+                text = f"{source} is at {target}, verified"
+                logger.info("%s (%d bytes)", one_line(text), size)
             case Failed(source, destination, error):
-                logger.error("%s, %s: %s", source, destination, error)
+                logger.error("%s", one_line(f"{source}, {destination}: {error}"))
             case Flagged(target, _):
-                logger.info("the flag %s is written", target)
+                logger.info("the flag %s is written", one_line(target))
             case Acted(action, source):
-                logger.info("%s: %s is done", source, action)
+                logger.info("%s: %s is done", one_line(source), action)
 
     return tell

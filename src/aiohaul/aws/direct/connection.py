@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
+from aiohaul.aws.bounded import TooLongError, check_length
 from aiohaul.aws.direct.framing import HEAD_LIMIT, Chunks, Head, MalformedAnswerError, read_head
 from aiohaul.aws.direct.payload import Bytes
 from aiohaul.aws.direct.sending import Sending
@@ -23,9 +24,6 @@ _AT_ONCE = 16 * 1024
 _MORE_AT_ONCE = 256 * 1024
 #: The place of a body whose length is known: so much at first, and twice as much when it is full.
 _PLACE = 2**20
-#: Bytes of an answer that says what went wrong.
-_ERROR_LIMIT = 2**20
-_ERROR = 300
 _CONTINUE = 100
 _SWITCHING = 101
 _FINAL = 200
@@ -234,6 +232,8 @@ class Connection(asyncio.BufferedProtocol):
             self._read(now, data)
         except MalformedAnswerError as error:
             self._fail(now, aiohttp.ClientPayloadError(f"what came is no answer: {error}"))
+        except TooLongError as error:
+            self._fail(now, error)
 
     def eof_received(self) -> bool:
         """Nothing more will come: the transport closes itself."""
@@ -297,9 +297,9 @@ class Connection(asyncio.BufferedProtocol):
             self._read_chunks(now, head, data)
         elif length is None:
             now.received += data
-            _check_size(head, len(now.received))
+            check_length(head.status, len(now.received))
         else:
-            _check_size(head, length)
+            check_length(head.status, length)
             now.length = length
             now.place = bytearray(min(length, max(now.room, _PLACE)) + 1)
             now.got = len(data)
@@ -310,7 +310,7 @@ class Connection(asyncio.BufferedProtocol):
         if chunks is None:
             chunks = now.chunks = Chunks()
         chunks.feed(data)
-        _check_size(head, chunks.size)
+        check_length(head.status, chunks.size)
         if chunks.ended:
             self.is_open = self.is_open and not chunks.rest
             self._finish(now, chunks.body)
@@ -332,11 +332,6 @@ class Connection(asyncio.BufferedProtocol):
         if not now.answer.done():
             now.answer.set_exception(error)
         self.close()
-
-
-def _check_size(head: Head, size: int) -> None:
-    if head.status >= _ERROR and size > _ERROR_LIMIT:
-        raise MalformedAnswerError(f"an error ({head.status}) of {size} bytes")
 
 
 def _as_aiohttp(error: Exception) -> Exception:

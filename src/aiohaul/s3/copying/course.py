@@ -10,6 +10,7 @@ from anyio import to_thread
 
 from aiohaul.aws.service import Service
 from aiohaul.errors import (
+    CollisionError,
     ConflictError,
     HaulError,
     ServiceError,
@@ -20,9 +21,10 @@ from aiohaul.s3.copying import plan
 from aiohaul.s3.copying.gate import Gate
 from aiohaul.s3.copying.plan import AnyDestination, Destination, LocalDestination, Source
 from aiohaul.s3.copying.target import Target
-from aiohaul.s3.local import check_directory
+from aiohaul.s3.local import check_directory, explained
 from aiohaul.s3.local_writing import touch_file
 from aiohaul.s3.objects import touch_object, uri
+from aiohaul.s3.private import folds_case
 from aiohaul.s3.resuming.journal import Entry
 from aiohaul.s3.streaming.writers import FileWriter, ObjectWriter, Writer
 
@@ -79,11 +81,12 @@ class Course:
             raise AssertionError(f"{self.name} is not in S3")
         return self.s3
 
-    async def prepare(self) -> None:
-        """See that a local directory is there, before any source is read for it."""
+    async def prepare(self, sources: Sequence[Source]) -> None:
+        """See that a local directory can take these, before any is read for it."""
         if isinstance(self.destination, LocalDestination):
             try:
                 await check_directory(self.destination.directory, create=self.destination.create)
+                await to_thread.run_sync(check_names, self.destination, sources)
             except HaulError as error:
                 self.gate.stopped = error
 
@@ -145,6 +148,29 @@ class Course:
             flag=self.flag,
             seconds=round(self.seconds, 3),
         )
+
+
+def check_names(destination: LocalDestination, sources: Sequence[Source]) -> None:
+    """Refuse names that the file system takes for one: the later would replace the earlier.
+
+    Raises:
+        CollisionError: there are two of them.
+        LocalFileError: the directory is not writable.
+    """
+    seen: dict[str, str] = {}
+    for source in sources:
+        name = destination.path(source.name).name
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            break
+    else:
+        return
+    with explained("writing", destination.directory):
+        if folds_case(destination.directory):
+            raise CollisionError(
+                f"{other} and {name} would be one file: {destination.directory} tells no upper"
+                " from lower case. Rename one of them"
+            )
 
 
 async def check_plan(

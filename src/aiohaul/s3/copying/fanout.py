@@ -119,7 +119,7 @@ class Fanout:
             )
         )
         for course in self._courses:
-            await course.prepare()
+            await course.prepare(sources)
         await self._pass(await self._errands(sources))
         if self._outcomes.again:
             await anyio.sleep(_PAUSE)
