@@ -6,6 +6,8 @@ The whole of it is `nox -s faults`: see tests/faults.
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,9 @@ import pytest
 
 from faults import campaign, compute, quick, scenarios, soak
 from faults.campaign import Case
+from faults.front import Front
 from faults.random_ends import cancel_at_random
+from faults.strict_s3 import Call, Reply
 from faults.world import World
 
 pytestmark = pytest.mark.timeout(600)
@@ -115,3 +119,28 @@ async def test_soak_pauses_when_all_have_come_to_the_end_of_what_they_do() -> No
             async with pauses.all_pause():
                 assert busy == [False, False]
                 pauses.over = turn == 2
+
+
+def accepting() -> bool:
+    """Whether a connection was accepted whose transport is not yet made."""
+    return any("_accept_connection2" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+
+async def test_front_that_ceases_to_listen_loses_no_connection_that_it_has_just_accepted() -> None:
+    async def answer(_: Call) -> Reply:
+        return Reply()
+
+    async with Front("any", answer).serving() as front:
+        with socket.socket() as client:
+            client.connect(("127.0.0.1", front.port))  # by the kernel: nobody has accepted it
+            while not accepting():  # noqa: ASYNC110  # asyncio has no event for it
+                await asyncio.sleep(0)
+            await front._refuse()
+            with socket.socket() as late:
+                assert late.connect_ex(("127.0.0.1", front.port)) == errno.ECONNREFUSED
+            client.sendall(b"HEAD /any/key HTTP/1.1\r\nHost: any\r\nConnection: close\r\n\r\n")
+            client.settimeout(0)
+            async with asyncio.timeout(5):
+                told = await asyncio.get_running_loop().sock_recv(client, 12)
+            assert told == b"HTTP/1.1 200"
+        await front.idle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import secrets
 from pathlib import Path
@@ -32,5 +33,8 @@ async def test_ten_thousand_cancellations(
     assert descriptors() <= before
     done = sum(number for (_, how), number in ends.ended.items() if how != "cancelled")
     count.note(RESULTS, ("any", "cancelled at random moments", COUNT, 0, 0))
+    told = {f"{name}, {how}": number for (name, how), number in sorted(ends.ended.items())}
+    # Printed side by side with others it would not be seen.
+    (RESULTS / "cancellations.json").write_text(json.dumps({"seed": seed, **told}, indent=1))
     with capsys.disabled():
         print(f"{COUNT} cancelled, {done} ended before: {dict(ends.ended)}")  # noqa: T201  # as above

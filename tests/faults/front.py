@@ -132,7 +132,8 @@ class Front:
         self.open = 0
         self._answer = answer
         self._runner: web.AppRunner | None = None
-        self._site: web.TCPSite | None = None
+        self._site: web.SockSite | None = None
+        self._listening: socket.socket | None = None
         self._idle = asyncio.Event()
         self.port = 0
 
@@ -150,7 +151,6 @@ class Front:
         await self._runner.setup()
         try:
             await self.listen()
-            self.port = self._runner.addresses[0][1]
             yield self
         finally:
             await self._runner.cleanup()
@@ -159,12 +159,19 @@ class Front:
         """Take connections, at the same port as before."""
         if self._site is None:
             assert self._runner is not None
-            self._site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+            self._listening = socket.create_server(("127.0.0.1", self.port))
+            self.port = self._listening.getsockname()[1]
+            self._site = web.SockSite(self._runner, self._listening)
             await self._site.start()
 
     async def _refuse(self) -> None:
-        if self._site is not None:
-            site, self._site = self._site, None
+        site, self._site = self._site, None
+        if site is not None:
+            assert self._listening is not None
+            # A connection that was accepted in this turn of the loop must have its transport
+            # before the server is closed: up to Python 3.12 it would else be lost, open.
+            asyncio.get_running_loop().remove_reader(self._listening)
+            await asyncio.sleep(0)
             await site.stop()
 
     async def idle(self) -> None:

@@ -62,10 +62,12 @@ EVERY = 15.0
 GROWTH = {
     "memory": 16 * 2**20,  # freed memory that lies between what is in use is not given back
     "heap": 2 * 2**20,
-    "blocks": 2000,
+    "blocks": 1000,
     "descriptors": 8,
     "tasks": 8,
 }
+#: More timers than all others together.
+TIMERS = 1000
 #: Types of objects that are shown, of those that have grown the most.
 SHOWN = 10
 
@@ -258,7 +260,9 @@ class MallInfo(ctypes.Structure):
     )
 
 
-def sample(start: float) -> Sample:
+async def sample(start: float) -> Sample:
+    await forget_timers()
+    sys._clear_type_cache()  # names of attributes that were looked up: it fills up for many minutes
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     libc = ctypes.CDLL(None)
@@ -272,6 +276,17 @@ def sample(start: float) -> Sample:
         descriptors(),
         len(asyncio.all_tasks()),
     )
+
+
+async def forget_timers() -> None:
+    """Have the loop forget timers that were cancelled: it does once they are most of its timers.
+
+    Until then it keeps them, with their contexts and all that was held in those.
+    """
+    loop = asyncio.get_running_loop()
+    for _ in range(TIMERS):
+        loop.call_later(1, int).cancel()
+    await asyncio.sleep(0)
 
 
 def types() -> Counter[str]:
@@ -301,7 +316,7 @@ class Samples:
             async with pauses.all_pause():
                 if number == count // 3 - 1:
                     before = types()
-                self.taken.append(sample(start))
+                self.taken.append(await sample(start))
                 pauses.over = number == count - 1
             print(self.taken[-1], told["requests"], "requests", flush=True)  # noqa: T201
         self.meanwhile = types()
