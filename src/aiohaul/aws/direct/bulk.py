@@ -29,6 +29,7 @@ _UNASKED = 1.0
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 _CONTINUE, _SWITCHING, _FINAL = 100, 101, 200
+_WITHOUT_BODY = frozenset({204, 304})
 
 
 class Answer(NamedTuple):
@@ -166,7 +167,7 @@ class _Sending:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # whoever reads learns why, perhaps from an answer
-            self.stop()
+            self._end()
             return
         self._left = self._left[sent:]
         if self.done:
@@ -241,7 +242,7 @@ class _Taking(asyncio.BufferedProtocol):
             self._finish()
 
     def eof_received(self) -> None:
-        """Have the connection closed."""
+        """Have the connection closed, as a method that returns nothing does."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell who waits for the answer, and aiohttp."""
@@ -311,10 +312,14 @@ class _Taking(asyncio.BufferedProtocol):
         """Make room for the body, if it has one of a length that was expected."""
         length = message.headers.get("Content-Length", "")
         plain = length.isascii() and length.isdigit() and not message.chunked
-        if not plain or "Transfer-Encoding" in message.headers or int(length) > self._most:
+        plain = plain and "Transfer-Encoding" not in message.headers
+        if not plain or message.code in _WITHOUT_BODY or int(length) > self._most:
             self._hand_over()
             return
         came = self._place[end : self._filled]
+        if not self._sending.done:  # it has seen enough
+            self._sending.stop()
+            self._listen()
         self._message, self._content = message, bytearray(int(length))
         self._place = memoryview(self._content)
         self._filled = min(len(came), len(self._content))
@@ -328,9 +333,10 @@ class _Taking(asyncio.BufferedProtocol):
         """All of the answer is there."""
         self._give_back()
         self._place = memoryview(b"")
-        message = self._message
+        message, content = self._message, self._content
         if not self.answer.done():
-            self.answer.set_result(Answer(message.code, message.raw_headers, self._content))
+            body = content if len(content) > _HEAD else bytes(content)  # a document
+            self.answer.set_result(Answer(message.code, message.raw_headers, body))
 
     def _hand_over(self) -> None:
         """Have aiohttp read the answer."""
