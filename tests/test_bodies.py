@@ -9,7 +9,7 @@ import weakref
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -196,6 +196,7 @@ CHUNKED = b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\
         (told(0), b"", 1),
         (CHUNKED, b"abcde", 1),
         (b"HTTP/1.1 204 x\r\n\r\n", b"", 1),
+        (b"HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n", b"", 1),
         (told(3, "Connection: close") + b"abc", b"abc", 2),
         # More than was asked for: aiohttp reads it.
         (told(2 * len(BODY), status="200 x") + BODY + BODY, BODY + BODY, 1),
@@ -210,6 +211,7 @@ CHUNKED = b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\
         "empty",
         "chunked",
         "no-content",
+        "not-modified",
         "close",
         "longer",
         "long-head",
@@ -317,6 +319,24 @@ async def test_answer_that_comes_before_the_end_of_the_body_ends_it() -> None:
         answered.set()
         assert session.connector is not None
         assert not session.connector._conns  # it is of no more use
+
+
+async def test_body_is_not_sent_to_a_server_that_has_begun_to_refuse_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aiohaul.aws.direct.connection._PATIENCE", 0.05)
+    received = []
+
+    async def script(_: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(told(4, status="403 x"))
+        with suppress(TimeoutError):
+            received.append(await asyncio.wait_for(reader.read(1), 0.3))
+        writer.write(b"slow")
+
+    async with Answering(script) as server, aiohttp.ClientSession() as session:
+        reply = await exchange(session, "PUT", server.url, {}, BODY)
+        assert (reply.status, reply.body) == (403, b"slow")
+    assert not received
 
 
 async def test_cancelled_body_leaves_neither_connection_nor_file() -> None:

@@ -27,6 +27,7 @@ from multidict import CIMultiDictProxy
 
 import aiohaul
 from aiohaul.aws.direct import checksums
+from aiohaul.aws.direct.wire import Wire
 from aiohaul.aws.service import Service
 from aiohaul.aws.transport import Transport
 from fake_http import FakeServer, Request
@@ -307,6 +308,56 @@ async def test_over_tls_the_checksum_goes_ahead_of_the_body(
         assert "Transfer-Encoding" not in headers
         assert received == body
     assert [headers.get("Expect") for headers, _ in seen] == [None, None, "100-continue"]
+
+
+async def test_of_many_first_bodies_one_goes_through_the_client(
+    fake: FakeS3, by_client: list[str]
+) -> None:
+    body = b"x" * 300_000  # it is hashed in a thread, and meanwhile the others come
+    async with service(fake.url) as s3:
+        await asyncio.gather(
+            *(
+                s3.call("put_object", "k", Bucket="bucket", Key=f"k{number}", Body=body)
+                for number in range(20)
+            )
+        )
+    assert by_client == ["PUT"]
+    assert len(fake.seen) == 20
+
+
+async def test_of_many_first_requests_that_cannot_be_learnt_none_waits_for_ever(
+    fake: FakeS3, by_client: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohaul.aws.direct.routes.same", lambda *_: False)
+    async with service(fake.url) as s3, asyncio.timeout(10):
+        await asyncio.gather(*(head(s3, str(number)) for number in range(20)))
+    assert by_client == ["HEAD"] * 20
+    assert len(fake.seen) == 20
+
+
+async def test_first_request_that_is_cancelled_leaves_the_lesson_to_the_next(
+    fake: FakeS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning, learn = asyncio.Event(), Wire._learn
+
+    async def waiting(self: Wire, *arguments: Any) -> None:
+        if not learning.is_set():
+            learning.set()
+            await asyncio.Event().wait()
+        await learn(self, *arguments)
+
+    monkeypatch.setattr(Wire, "_learn", waiting)
+    async with service(fake.url) as s3:
+        first = asyncio.ensure_future(head(s3, "first"))
+        await learning.wait()
+        others = [asyncio.ensure_future(head(s3, str(number))) for number in range(3)]
+        await asyncio.sleep(0)
+        first.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*others)
+        assert s3._wire._ways
+        assert not s3._wire._being_learnt
+    assert len(fake.seen) == 3
 
 
 @dataclass(eq=False)

@@ -24,7 +24,8 @@ _AT_ONCE = 16 * 1024
 _MORE_AT_ONCE = 256 * 1024
 #: The place of a body whose length is known: so much at first, and twice as much when it is full.
 _PLACE = 2**20
-_CONTINUE = 100
+#: Answers that only say that another one follows.
+_LATER = frozenset(range(102, 200))
 _SWITCHING = 101
 _FINAL = 200
 _END_OF_HEAD = b"\r\n\r\n"
@@ -49,7 +50,7 @@ class _Exchange:
 
     __slots__ = (
         "answer", "bodiless", "chunks", "going", "got", "head", "length", "place", "received",
-        "room",
+        "room", "sending",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, room: int, *, bodiless: bool) -> None:
@@ -58,6 +59,7 @@ class _Exchange:
         self.going: asyncio.Future[None] | None = None
         self.bodiless = bodiless
         self.room = room
+        self.sending: Sending | None = None
         self.head: Head | None = None
         #: what has come of the head, then of a body that has no place
         self.received = bytearray()
@@ -147,24 +149,25 @@ class Connection(asyncio.BufferedProtocol):
             )
         else:
             self._transport.write(head)
-        if now.answer.done():  # it is not wanted
+        if now.head is not None or now.answer.done():  # it is not wanted
             self.is_open = False
             return
         self._active = self._loop.time()
-        sending = Sending(self._transport, body, self._went_on)
+        sending = now.sending = Sending(self._transport, body, self._went_on)
         try:
             if sending.start():
                 await asyncio.wait((sending.ended, now.answer), return_when=asyncio.FIRST_COMPLETED)
             else:
                 await self._hand_on(now, sending)
-            if sending.left:
+            if not sending.whole:
                 self.is_open = False  # the server still waits for the rest
         finally:
+            now.sending = None
             sending.stop()
 
     async def _hand_on(self, now: _Exchange, sending: Sending) -> None:
         """Hand a body to the transport, as fast as that is rid of it, until there is an answer."""
-        while sending.left and not now.answer.done():
+        while not (sending.ended.done() or now.answer.done()):
             if self._can_write is not None:
                 await asyncio.wait(
                     (self._can_write, now.answer), return_when=asyncio.FIRST_COMPLETED
@@ -173,6 +176,9 @@ class Connection(asyncio.BufferedProtocol):
                 self._went_on()
                 self._transport.write(sending.left[:_PIECE])
                 sending.left = sending.left[_PIECE:]
+                if not sending.left:
+                    sending.whole = True
+                    return
 
     def _went_on(self) -> None:
         self._active = self._loop.time()
@@ -284,7 +290,9 @@ class Connection(asyncio.BufferedProtocol):
             data = data[end + len(_END_OF_HEAD) :]
             if head.status >= _FINAL or head.status == _SWITCHING:
                 now.head = head
-            elif head.status == _CONTINUE and now.going is not None and not now.going.done():
+                if now.sending is not None:  # whoever answers has seen enough
+                    now.sending.stop()
+            if now.going is not None and not now.going.done() and head.status not in _LATER:
                 now.going.set_result(None)
         self._read_body(now, now.head, data)
 

@@ -25,6 +25,7 @@ class Sending:
         ended: done when all of it is sent, or the socket takes no more: whoever reads from the
             connection learns why.
         left: what is still to be sent.
+        whole: all of it is sent.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Sending:
         self._went_on = went_on
         self._socket: socket.socket | None = None
         self.left = memoryview(body)
+        self.whole = False
         self.ended: asyncio.Future[None] = self._loop.create_future()
 
     def start(self) -> bool:
@@ -78,4 +80,5 @@ class Sending:
         self.left = self.left[sent:]
         self._went_on()
         if not self.left:
+            self.whole = True
             self.stop()

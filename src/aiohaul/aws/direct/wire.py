@@ -15,6 +15,7 @@ from functools import partial
 from os import urandom
 from typing import Any, TypeVar
 
+import anyio
 from aiobotocore.credentials import AioRefreshableCredentials
 
 from aiohaul.aws.direct import answers, building, checksums, routes
@@ -79,6 +80,8 @@ class Wire:
         self._operations: dict[str, _Known | None] = {}
         self._ways: dict[tuple[str, str], _Way] = {}
         self._lessons: dict[tuple[str, str], int] = {}
+        #: the ways that somebody learns just now: nobody else needs to
+        self._being_learnt: dict[tuple[str, str], anyio.Event] = {}
         self._on = credentials is not None and IS_KNOWN and _ordinary(client)
         #: the keys of the last request, as they came and as they are used
         self._frozen: Any = None
@@ -235,7 +238,8 @@ class Wire:
         """Have the client send a request, and learn its way.
 
         Raises:
-            _LearntError: the way is known, and the client has sent nothing: only if ``learning``.
+            _LearntError: the way is known, or could not be learnt by another request, and the
+                client has sent nothing: only if ``learning``.
         """
         known = self._known(operation)
         bucket = parameters.get("Bucket")
@@ -245,18 +249,35 @@ class Wire:
         if key in self._ways or self._lessons.get(key, 0) >= _LESSONS:
             return await self._send(operation, parameters)
 
+        if learning and key in self._being_learnt:
+            await self._being_learnt[key].wait()
+            raise _LearntError
+        learnt = self._being_learnt.setdefault(key, anyio.Event())
+
         async def learn(transport: Transport, request: Any) -> None:
-            await self._learn(key, known, parameters, transport, request)
+            try:
+                await self._learn(key, known, parameters, transport, request)
+            finally:
+                self._lesson_over(key, learnt)
             if learning and key in self._ways:
                 raise _LearntError
 
-        with watched(learn):
-            return await self._send(operation, parameters)
+        try:
+            with watched(learn):
+                return await self._send(operation, parameters)
+        finally:
+            self._lesson_over(key, learnt)
 
     async def _send(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         with quiet():
             answer: dict[str, Any] = await getattr(self._client, operation)(**_as_bytes(parameters))
         return answer
+
+    def _lesson_over(self, key: tuple[str, str], learnt: anyio.Event) -> None:
+        """Let those go on that wait for it."""
+        learnt.set()
+        if self._being_learnt.get(key) is learnt:
+            del self._being_learnt[key]
 
     async def _learn(
         self,
