@@ -416,6 +416,28 @@ async def test_durable_execution_that_repeats_a_payload_marked_secret(
         assert failure.execution.error == f"E: {PAYLOAD}"
 
 
+async def test_hidden_part_of_the_payload_of_a_definition(
+    said: Said, functions: FakeLambda, repeaters: dict[str, type[Exception] | None]
+) -> None:
+    definition = {
+        "type": "execution",
+        "functionArn": "bad",
+        "invocationType": "RequestResponse",
+        "payload": {"password": aiohaul.Hidden(PAYLOAD), "day": "today"},
+        "protocol": {
+            "name": LAMBDA,
+            "access_key_id": "a",
+            "secret_access_key": SECRET_KEY,
+            "region_name": REGION,
+            "endpoint_url": functions.url,
+        },
+    }
+    aiohaul.validate(definition)
+    await ended(said, aiohaul.run(definition), repeaters["bad"] or Exception)
+    assert json.loads(functions.invocations[0].body) == {"password": PAYLOAD, "day": "today"}
+    said.add("repr", definition["payload"])
+
+
 def test_hidden_value_is_seen_by_whoever_asks_for_it() -> None:
     hidden = aiohaul.Hidden("x")
     assert hidden.value == "x"

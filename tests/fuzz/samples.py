@@ -86,6 +86,7 @@ DEFINITIONS: tuple[dict[str, Any], ...] = (
         "functionArn": "arn:aws:lambda:eu-west-1:111122223333:function:f:prod",
         "invocationType": "RequestResponse",
         "payload": {"a": [1, "KEPTSECRET"]},
+        "secretPayload": True,
         "timeout": 900,
         "protocol": {
             "name": f"{_HANDLERS}.lambda.LambdaExecution",
