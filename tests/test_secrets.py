@@ -435,7 +435,7 @@ async def test_hidden_part_of_the_payload_of_a_definition(
     aiohaul.validate(definition)
     await ended(said, aiohaul.run(definition), repeaters["bad"] or Exception)
     assert json.loads(functions.invocations[0].body) == {"password": PAYLOAD, "day": "today"}
-    said.add("repr", definition)
+    said.add("repr", definition["payload"])
 
 
 def test_hidden_value_is_seen_by_whoever_asks_for_it() -> None:
