@@ -72,6 +72,12 @@ class Changes:
             if self.failure is not None:
                 self._say(f"cannot look into {self.where}, and goes on trying: {self.failure}")
 
+    def hear_retry(self, error: Exception) -> None:
+        """Say why the first look takes so long: its request is sent again. Later ones say it."""
+        if not self.looked:
+            self.failure = error
+            self._say(f"cannot look into {self.where}, and goes on trying: {error}")
+
     def _write(self, line: str) -> None:
         # Whoever reads a pipe wants to know at once.
         self._stream.write(f"{line}\n")

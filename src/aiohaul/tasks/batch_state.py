@@ -25,7 +25,7 @@ from anyio import to_thread
 from aiohaul.concurrency import to_its_end
 from aiohaul.errors import BatchBusyError, BatchStateError
 from aiohaul.report import Order
-from aiohaul.s3.resuming.database import Statement, connected, locked, write_all
+from aiohaul.s3.resuming.database import Statement, connected, locked, unusable, write_all
 
 #: Seconds that a write may take once its batch is cancelled.
 _LAST_WRITE = 5.0
@@ -165,8 +165,8 @@ class BatchState:
             use(self._connection)
         except (sqlite3.Error, OSError) as error:
             raise BatchStateError(
-                f"the state file {self.path} cannot be used: {error}. Name another file, or remove"
-                " this one to start from the top"
+                f"the state file {self.path} cannot be used:"
+                f" {unusable(self.path, error, 'to start from the top')}"
             ) from error
 
     def _read(self, connection: sqlite3.Connection) -> None:

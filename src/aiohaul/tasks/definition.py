@@ -351,7 +351,10 @@ def _execution(definition: Mapping[str, Any]) -> Execution:
     protocol = definition.get("protocol")
     name = protocol.get("name") if isinstance(protocol, Mapping) else None
     if not isinstance(name, str):
-        raise DefinitionError("protocol.name", "the name of a protocol is missing")
+        where = "protocol.name" if isinstance(protocol, Mapping) else "protocol"
+        raise DefinitionError(
+            where, f"is missing: its name says what is run; expected {' or '.join(parsers)}"
+        )
     if name not in parsers:
         raise _foreign(name, ("protocol", "name"), parsers)
     return parsers[name](definition)

@@ -64,6 +64,13 @@ def connected(path: Path, schema: str = _SCHEMA) -> sqlite3.Connection:
     return connection
 
 
+def unusable(path: Path, error: Exception, anew: str) -> str:
+    """Why a database cannot be used, and what to do: such as to remove it "to begin anew"."""
+    if path.is_dir():
+        return "it is a directory. Name a file"
+    return f"{error}. Name another file, or remove this one {anew}"
+
+
 def _check_tables(connection: sqlite3.Connection, names: Sequence[str]) -> None:
     """Make sure that these are the tables: strict ones hold no values of other types."""
     (strict,) = connection.execute(

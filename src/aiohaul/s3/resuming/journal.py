@@ -25,7 +25,7 @@ from anyio import to_thread
 
 from aiohaul.concurrency import to_its_end
 from aiohaul.errors import JournalBusyError, JournalError
-from aiohaul.s3.resuming.database import Statement, connected, locked, write_all
+from aiohaul.s3.resuming.database import Statement, connected, locked, unusable, write_all
 
 #: Seconds that the last writes may take.
 _LAST_WRITES = 5.0
@@ -237,8 +237,8 @@ class Journal:
             use(self._connection)
         except _UNREADABLE as error:
             raise JournalError(
-                f"the journal {self.path} cannot be used: {error}. Name another file, or remove"
-                " this one to begin anew"
+                f"the journal {self.path} cannot be used:"
+                f" {unusable(self.path, error, 'to begin anew')}"
             ) from error
 
     def _read(self, connection: sqlite3.Connection) -> None:
