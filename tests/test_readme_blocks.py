@@ -153,7 +153,7 @@ async def test_server_to_try_things_on_has_what_the_examples_expect(
     block: str, world: World
 ) -> None:
     port = free_port()
-    command = f"{block.replace('5555', str(port)).replace('.venv/bin/', '')}\necho ready\nwait\n"
+    command = f"{block.replace('5555', str(port)).replace('. .venv/bin/activate', '')}\necho ready\nwait\n"
     process = await world.start("bash", "-eu", "-c", command)
     async with stopped_at_the_end(process, signal.SIGTERM):
         assert await line(process) == "ready\n"
