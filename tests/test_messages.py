@@ -66,14 +66,10 @@ def test_missing_task_family_is_said_once() -> None:
     assert refused(FARGATE) == "definition: 'taskFamily' is missing"
 
 
-@pytest.mark.parametrize(
-    ("protocol", "path"), [({}, "protocol"), ({"protocol": {}}, "protocol.name")]
-)
-def test_execution_without_a_protocol_is_told_which_there_are(
-    protocol: dict[str, Any], path: str
-) -> None:
+@pytest.mark.parametrize("protocol", [{}, {"protocol": {}}])
+def test_execution_without_a_protocol_is_told_which_there_are(protocol: dict[str, Any]) -> None:
     told = refused({"type": "execution", "bucket": "b", "key": "k", **protocol})
-    assert told.startswith(f"{path}: is missing: its name says what is run; expected ")
+    assert told.startswith("protocol.name: is missing: it says what is run; expected ")
     assert {f"{HANDLERS}.lambda.LambdaExecution", f"{HANDLERS}.s3.S3Execution"} <= set(told.split())
 
 

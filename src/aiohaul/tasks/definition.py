@@ -351,9 +351,8 @@ def _execution(definition: Mapping[str, Any]) -> Execution:
     protocol = definition.get("protocol")
     name = protocol.get("name") if isinstance(protocol, Mapping) else None
     if not isinstance(name, str):
-        where = "protocol.name" if isinstance(protocol, Mapping) else "protocol"
         raise DefinitionError(
-            where, f"is missing: its name says what is run; expected {' or '.join(parsers)}"
+            "protocol.name", f"is missing: it says what is run; expected {' or '.join(parsers)}"
         )
     if name not in parsers:
         raise _foreign(name, ("protocol", "name"), parsers)
