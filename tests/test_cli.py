@@ -118,7 +118,7 @@ async def test_report_that_cannot_be_written_is_noticed_before_anything_is_done(
     }
     file = written(tmp_path, definition)
     done = await aiohaul("run", file, "--report", tmp_path / "absent" / "report.json")
-    assert (done.code, "writing the report" in done.err) == (1, True)
+    assert (done.code, "there is no folder" in done.err) == (1, True)
     assert await s3.keys(inbox) == ["src/a"]
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -201,8 +202,9 @@ async def test_bucket_that_is_not_there(moto_s3: Store, at: Any) -> None:
 
 
 async def test_endpoint_that_does_not_answer(at: Any) -> None:
-    at("http://127.0.0.1:9")
-    done = await aiohaul("watch", "s3://b/src", "--timeout", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        at(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        done = await aiohaul("watch", "s3://b/src", "--timeout", "1")
     assert (done.code, done.out) == (1, "")
     assert "no look into s3://b/src ended in 1 s: check the endpoint" in done.err
 

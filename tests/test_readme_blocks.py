@@ -153,15 +153,16 @@ async def test_server_to_try_things_on_has_what_the_examples_expect(
     block: str, world: World
 ) -> None:
     port = free_port()
-    command = f"{block.replace('5555', str(port)).replace('.venv/bin/', '')}\necho ready\nwait\n"
+    there = block.replace("5555", str(port)).replace(". .venv/bin/activate", "")
+    command = f"{there}\necho ready\nwait\n"
     process = await world.start("bash", "-eu", "-c", command)
     async with stopped_at_the_end(process, signal.SIGTERM):
         assert await line(process) == "ready\n"
-        async with store(f"http://127.0.0.1:{port}", "moto") as there:
-            assert await there.contents("inbox") == {"src/hello.txt": b"hello"}
-            answer = await there.client.list_buckets()
-    made = {each["Name"] for each in answer["Buckets"]}
-    assert made == {"inbox", "reports", "backup", "archive", "partner"}
+        async with store(f"http://127.0.0.1:{port}", "moto") as made:
+            assert await made.contents("inbox") == {"src/hello.txt": b"hello"}
+            answer = await made.client.list_buckets()
+    names = {each["Name"] for each in answer["Buckets"]}
+    assert names == {"inbox", "reports", "backup", "archive", "partner"}
 
 
 def free_port() -> int:

@@ -28,7 +28,7 @@ from aiohaul.errors import (
     PlanError,
     TransferError,
 )
-from aiohaul.logs import current_run, listen, one_line, run_scope
+from aiohaul.logs import current_run, listen, one_line, retries_heard, run_scope
 from aiohaul.report import BatchReport
 from aiohaul.running import (
     cancelled_by_signals,
@@ -264,7 +264,7 @@ def _watch(chosen: argparse.Namespace) -> int:
     where = uri(*chosen.place)
     changes = changes_shown(where, as_json=chosen.json)
     try:
-        with changes:
+        with changes, retries_heard(changes.hear_retry):
             asyncio.run(cancelled_by_signals(_watched(chosen, changes)))
     except BrokenPipeError:
         # Whoever read the changes has seen enough. What Python has not written yet goes nowhere.

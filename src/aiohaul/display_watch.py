@@ -65,6 +65,12 @@ class Changes(Lined):
             if self.failure is not None:
                 self._say(f"cannot look into {self.where}, and goes on trying: {self.failure}")
 
+    def hear_retry(self, error: Exception) -> None:
+        """Say why the first look takes so long: its request is sent again. Later ones say it."""
+        if not self.looked:
+            self.failure = error
+            self._say(f"cannot look into {self.where}, and goes on trying: {error}")
+
     def _say(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)

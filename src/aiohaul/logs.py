@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -131,3 +131,29 @@ def listen(level: str, *, as_json: bool) -> None:
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("aiohaul").setLevel(level.upper())
+
+
+@contextmanager
+def retries_heard(hear: Callable[[Any], None]) -> Iterator[None]:
+    """Tell why requests are sent again, as it happens. For programs, not libraries.
+
+    Args:
+        hear: called with the error of each attempt that another one follows.
+    """
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if getattr(record, "pause", None) is not None and isinstance(record.args, tuple):
+                hear(record.args[0])
+
+    handler, level, told_on = Heard(logging.INFO), REQUESTS.level, REQUESTS.propagate
+    REQUESTS.addHandler(handler)
+    if not REQUESTS.isEnabledFor(logging.INFO):  # then nobody else has asked for these lines
+        REQUESTS.setLevel(logging.INFO)
+        REQUESTS.propagate = False
+    try:
+        yield
+    finally:
+        REQUESTS.removeHandler(handler)
+        REQUESTS.setLevel(level)
+        REQUESTS.propagate = told_on

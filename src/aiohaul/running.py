@@ -87,6 +87,8 @@ def _finite(value: Any) -> Any:
 def _write(file: Path, text: str, what: str) -> None:
     try:
         write_private(file, text.encode())
+    except FileNotFoundError as error:
+        raise LocalFileError(f"there is no folder {file.parent} for the {what} {file}") from error
     except OSError as error:
         raise LocalFileError(f"writing the {what} {file} failed: {error.strerror}") from error
 

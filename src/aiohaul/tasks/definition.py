@@ -351,7 +351,9 @@ def _execution(definition: Mapping[str, Any]) -> Execution:
     protocol = definition.get("protocol")
     name = protocol.get("name") if isinstance(protocol, Mapping) else None
     if not isinstance(name, str):
-        raise DefinitionError("protocol.name", "the name of a protocol is missing")
+        raise DefinitionError(
+            "protocol.name", f"is missing: it says what is run; expected {' or '.join(parsers)}"
+        )
     if name not in parsers:
         raise _foreign(name, ("protocol", "name"), parsers)
     return parsers[name](definition)

@@ -84,6 +84,8 @@ class Folder:
         return [file for file in named if file.parts[-len(wanted) :] == wanted]
 
     def _nothing(self, task_id: str) -> str:
+        if task_id.startswith("/") or ".." in PurePosixPath(task_id).parts:
+            return f"a task_id is a name, or a path below {self._folder}: this one leads out of it"
         problem = f"there is no {task_id}{_SUFFIX} in {self._folder}"
         end = f"{PurePosixPath(task_id).name}{_SUFFIX}" if task_id else ""
         similar = [
@@ -120,7 +122,7 @@ def read(file: Path) -> Any:
         UnsupportedError: it is a template.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # some editors put a byte order mark first
     except OSError as error:
         raise DefinitionError("", f"it cannot be read: {error.strerror}") from error
     except ValueError as error:

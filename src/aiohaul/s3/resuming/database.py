@@ -107,8 +107,8 @@ class Shared:
             use(self._connection)
         except _UNREADABLE as error:
             raise kind.error(
-                f"{kind.name} {self.path} cannot be used: {error}. Name another file, or remove"
-                f" this one to {kind.anew}"
+                f"{kind.name} {self.path} cannot be used:"
+                f" {unusable(self.path, error, f'to {kind.anew}')}"
             ) from error
 
     def write(self, batch: Iterable[Statement]) -> None:
@@ -151,6 +151,13 @@ def connected(path: Path, schema: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def unusable(path: Path, error: Exception, anew: str) -> str:
+    """Why a database cannot be used, and what to do: such as to remove it "to begin anew"."""
+    if path.is_dir():
+        return "it is a directory. Name a file"
+    return f"{error}. Name another file, or remove this one {anew}"
 
 
 def _check_tables(connection: sqlite3.Connection, names: Sequence[str]) -> None:
