@@ -205,7 +205,8 @@ class Connection(asyncio.BufferedProtocol):
             self._fail(now, aiohttp.ClientPayloadError(f"what came is no answer: {error}"))
 
     def eof_received(self) -> bool:
-        """Nothing more will come: the transport closes itself."""
+        """Nothing more will come, and nothing that is still to be sent has any use."""
+        self.close()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
