@@ -252,7 +252,9 @@ class Connection(asyncio.BufferedProtocol):
             now.received = bytearray()
             head = read_head(data[:end], bodiless=now.bodiless)
             data = data[end + len(_END_OF_HEAD) :]
-            if head.status >= _FINAL or head.status == _SWITCHING:
+            if head.status == _SWITCHING:
+                raise MalformedAnswerError("it switches to another protocol")
+            if head.status >= _FINAL:
                 now.head = head
             elif head.status == _CONTINUE and now.going is not None and not now.going.done():
                 now.going.set_result(None)
