@@ -88,7 +88,8 @@ class Connection(asyncio.BufferedProtocol):
         self._space = memoryview(bytearray(_AT_ONCE))
         self._now: _Exchange | None = None
         self._can_write: asyncio.Future[None] | None = None
-        self.is_open = not self._transport.is_closing()
+        # What aiohttp has read of it and not asked for is no part of the next answer.
+        self.is_open = not (self._transport.is_closing() or self._former.should_close)
         self.idle_since = self._active = self._loop.time()
         self._transport.set_protocol(self)
 
@@ -107,6 +108,7 @@ class Connection(asyncio.BufferedProtocol):
             OSError: the connection was lost.
         """
         if not self.is_open:
+            self.close()
             raise aiohttp.ServerDisconnectedError
         now = self._now = _Exchange(self._loop, bodiless=bodiless)
         self._active = self._loop.time()
