@@ -98,13 +98,17 @@ class Connections:
     def _kept(self, origin: str) -> Connection | None:
         """The connection that was used last, of those that are still good."""
         kept = self._idle.get(origin)
+        if not kept:
+            return None
+        until = self._loop.time() - _KEPT
         while kept:
             self._count -= 1
             connection = kept.pop()
             if not kept:
                 del self._idle[origin]
-            if connection.is_open:
+            if connection.is_open and connection.idle_since > until:
                 return connection
+            connection.close()
         return None
 
     async def _made(self, origin: str) -> Connection:
