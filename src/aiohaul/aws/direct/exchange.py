@@ -14,6 +14,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Mapping
+from weakref import WeakSet
 
 import aiohttp
 from botocore import exceptions as botocore
@@ -46,6 +47,8 @@ class Connections:
         #: by origin, the last used one last
         self._idle: dict[str, deque[Connection]] = {}
         self._count = 0
+        #: those that are used too
+        self._all: WeakSet[Connection] = WeakSet()
         limit = session.connector.limit if session.connector is not None else 0
         self._most = limit // 2 or _MOST
         self._sweep: asyncio.TimerHandle | None = None
@@ -85,13 +88,12 @@ class Connections:
         return self._count
 
     def close(self) -> None:
-        """Close those that nobody uses."""
+        """Close them all, also where a server takes nothing of what is to be sent to it."""
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        for kept in self._idle.values():
-            for connection in kept:
-                connection.close()
+        for connection in list(self._all):
+            connection.close()
         self._idle.clear()
         self._count = 0
 
@@ -116,8 +118,9 @@ class Connections:
         if session.closed or session.connector is None:
             raise aiohttp.ClientConnectionError("the session is closed")
         if origin not in self._asked:
-            made = aiohttp.ClientRequest("GET", URL(origin, encoded=True), loop=self._loop)
-            self._asked[origin] = made
+            self._asked[origin] = aiohttp.ClientRequest(
+                "GET", URL(origin, encoded=True), loop=self._loop
+            )
         asked = self._asked[origin]
         try:
             connection = await session.connector.connect(asked, traces=[], timeout=session.timeout)
@@ -125,7 +128,9 @@ class Connections:
             raise aiohttp.ConnectionTimeoutError(
                 f"Connection timeout to host {asked.url}"
             ) from error
-        return Connection(connection, session.timeout.sock_read)
+        made = Connection(connection, session.timeout.sock_read)
+        self._all.add(made)
+        return made
 
     def _keep(self, origin: str, connection: Connection) -> None:
         """Keep a connection for another request."""
