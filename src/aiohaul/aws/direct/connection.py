@@ -47,7 +47,17 @@ class Reply(NamedTuple):
 class _Exchange:
     """A request that is under way, and what has come of its answer."""
 
-    __slots__ = ("answer", "bodiless", "chunks", "going", "got", "head", "length", "place", "received")
+    __slots__ = (
+        "answer",
+        "bodiless",
+        "chunks",
+        "going",
+        "got",
+        "head",
+        "length",
+        "place",
+        "received",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, bodiless: bool) -> None:
         self.answer: asyncio.Future[Reply] = loop.create_future()
