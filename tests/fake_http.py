@@ -69,13 +69,14 @@ class FakeServer:
     tls: ssl.SSLContext | None = None
     connections: set[Connection] = field(default_factory=set)
     accepted: int = 0
+    host: str = "127.0.0.1"
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
-            self._accept, "127.0.0.1", 0, backlog=4096, ssl=self.tls
+            self._accept, self.host, 0, backlog=4096, ssl=self.tls
         )
         return self
 
@@ -91,6 +92,7 @@ class FakeServer:
     def url(self) -> str:
         assert self._server is not None
         host, port = self._server.sockets[0].getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{port}" if self.tls is None else f"https://localhost:{port}"
 
     async def until(self, condition: Callable[[], bool]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from botocore.awsrequest import AWSPreparedRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiohaul.aws.direct.connection import Reply
+from aiohaul.aws.direct.connection import Connection, Reply
 from aiohaul.aws.direct.exchange import Connections
 from aiohaul.aws.direct.framing import Chunks, MalformedAnswerError, read_head
 from aiohaul.aws.transport import Transport
@@ -48,9 +50,7 @@ def ends(request: pytest.FixtureRequest, certificate: Path) -> Ends:
 
 
 @asynccontextmanager
-async def connections(
-    ends: Ends = Ends(), **options: float
-) -> AsyncIterator[Connections]:  # it is frozen
+async def connections(ends: Ends = Ends(), **options: float) -> AsyncIterator[Connections]:
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=ends.client), timeout=aiohttp.ClientTimeout(**options)
     ) as session:
@@ -65,7 +65,7 @@ async def unexpected() -> AsyncIterator[list[dict[str, Any]]]:
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
     yield told
-    gc.collect()
+    gc.collect(1)  # what the test has made
     await asyncio.sleep(0)
     assert not told
 
@@ -222,6 +222,80 @@ async def test_cancelled_request_leaves_nothing_to_be_sent(ends: Ends) -> None:
             await received.wait()
 
 
+async def test_body_that_is_not_taken_does_not_hold_up_the_end_of_the_session(ends: Ends) -> None:
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await reader.readexactly(1)
+        begun.set()
+        await gone.wait()
+
+    begun, gone = asyncio.Event(), asyncio.Event()
+    async with Talking(tls=ends.server, talk=stall) as server, asyncio.timeout(5):
+        async with connections(ends) as made:
+            exchange = made.exchange("PUT", f"{server.url}/k", {}, bytes(64 * MIB))
+            task = asyncio.ensure_future(exchange)
+            await begun.wait()
+        with pytest.raises(botocore.exceptions.HTTPClientError):
+            await task
+
+
+async def test_server_that_ends_its_side_in_a_body_is_given_up_at_once(ends: Ends) -> None:
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await reader.readexactly(1)
+        raw = writer.get_extra_info("socket")
+        raw.shutdown(socket.SHUT_WR)
+        await gone.wait()
+
+    gone = asyncio.Event()
+    async with Talking(tls=ends.server, talk=leave) as server, connections(ends) as made:
+        with pytest.raises(botocore.exceptions.ConnectionClosedError):
+            async with asyncio.timeout(5):
+                await made.exchange("PUT", f"{server.url}/k", {}, bytes(64 * MIB))
+        gone.set()
+
+
+async def test_cancelled_while_its_upload_fails_leaves_no_error_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"nonsense\r\n\r\n")
+        await reader.read()
+
+    def fail(self: Connection, *arguments: Any) -> None:
+        failed(self, *arguments)
+        task.cancel()
+
+    failed = Connection._fail
+    monkeypatch.setattr(Connection, "_fail", fail)
+    async with Talking(talk=nonsense) as server, connections() as made:
+        task = asyncio.ensure_future(made.exchange("PUT", f"{server.url}/k", {}, bytes(MIB)))
+        with suppress(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+
+async def test_cancelled_when_its_answer_comes_keeps_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def finish(self: Connection, *arguments: Any) -> None:
+        finished(self, *arguments)
+        task.cancel()
+
+    finished = Connection._finish
+    monkeypatch.setattr(Connection, "_finish", finish)
+    async with Saying() as server, connections() as made:
+        task = asyncio.ensure_future(made.exchange("GET", f"{server.url}/k", {}, b""))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert made.kept == 0
+        async with asyncio.timeout(5):
+            await server.until(lambda: not server.connections)
+
+
 # What is answered ---------------------------------------------------------------------------
 
 
@@ -234,6 +308,8 @@ async def test_cancelled_request_leaves_nothing_to_be_sent(ends: Ends) -> None:
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", True),
         (b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", False),
         (b"HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nconnection: close\r\nconnection: x\r\ncontent-length: 0\r\n\r\n",
+         False),
         # Somebody on the way may have read these otherwise.
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 200", False),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -283,6 +359,7 @@ async def test_large_answer_is_read_whole(head: bytes, pieces: list[bytes]) -> N
         b"nonsense\r\n\r\n",
         b"HTTP/2.0 200 OK\r\n\r\n",
         b"HTTP/1.1 2x0 OK\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
@@ -455,6 +532,99 @@ async def test_end_of_the_session_closes_what_is_under_way() -> None:
         async with asyncio.timeout(5):
             await server.until(lambda: not server.connections)
     gc.collect()
+
+
+async def test_server_that_has_said_goodbye_gets_no_request() -> None:
+    async with Saying() as server, connections() as made:
+        await made.exchange("GET", f"{server.url}/k", {}, b"")
+        ((connection,),) = made._idle.values()
+        connection.eof_received()  # the transport closes itself in the loop's next turn
+        assert (await made.exchange("GET", f"{server.url}/k", {}, b"")).status == 200
+    assert server.accepted == 2
+
+
+async def test_connection_that_was_idle_for_long_is_not_used() -> None:
+    async with Saying() as server, connections() as made:
+        await made.exchange("GET", f"{server.url}/k", {}, b"")
+        ((connection,),) = made._idle.values()
+        connection.idle_since -= 16  # between two looks for old ones
+        await made.exchange("GET", f"{server.url}/k", {}, b"")
+        assert made.kept == 1
+    assert server.accepted == 2
+
+
+async def test_bytes_behind_a_large_body_end_its_connection(ends: Ends) -> None:
+    size = 100_000
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + bytes(size) + b"HTTP"
+    async with Saying(tls=ends.server, answer=[answer]) as server, connections(ends) as made:
+        reply = await made.exchange("GET", f"{server.url}/k", {}, b"")
+        assert reply.body == bytes(size)
+        assert made.kept == 0
+
+
+async def test_body_takes_no_memory_before_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_body(*arguments: Any) -> None:
+        body_read(*arguments)
+        heads.append(arguments)
+        if len(heads) == 8:
+            read.set()
+
+    heads: list[Any] = []
+    body_read, read = Connection._read_body, asyncio.Event()
+    monkeypatch.setattr(Connection, "_read_body", read_body)
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (64 * MIB)
+    async with Saying(answer=[answer]) as server, connections() as made:
+        tracemalloc.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                under_way = [
+                    tasks.create_task(made.exchange("GET", f"{server.url}/k", {}, b""))
+                    for _ in range(8)
+                ]
+                await read.wait()
+                assert tracemalloc.get_traced_memory()[1] < 32 * MIB
+                for task in under_way:
+                    task.cancel()
+        finally:
+            tracemalloc.stop()
+
+
+async def test_connection_of_the_client_with_something_left_in_it_is_not_used() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await answered.wait()
+        writer.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 9\r\n\r\n")
+        sent.append(await reader.read())
+
+    answered, sent = asyncio.Event(), list[bytes]()
+    async with Talking(talk=serve) as server, aiohttp.ClientSession() as session:
+        async with session.get(f"{server.url}/k") as response:
+            await response.read()
+        assert session.connector is not None
+        (((protocol, _),),) = session.connector._conns.values()
+        answered.set()
+        async with asyncio.timeout(5):
+            while not protocol.should_close:  # noqa: ASYNC110  # aiohttp tells nobody
+                await asyncio.sleep(0)
+        made = Connections(session)
+        with pytest.raises(botocore.exceptions.ConnectionClosedError):
+            async with asyncio.timeout(5):
+                await made.exchange("GET", f"{server.url}/k", {}, b"")
+        assert not session.connector._acquired
+        assert (await made.exchange("GET", f"{server.url}/k", {}, b"")).status == 200
+        made.close()
+    assert sent[0] == b""
+
+
+async def test_addresses_of_ipv6_are_reached() -> None:
+    async with Saying(host="::1") as server, connections() as made:
+        host = server.url.removeprefix("http://")
+        assert host.startswith("[::1]:")
+        assert (await made.exchange("GET", f"{server.url}/k", {}, b"")).status == 200
+        assert (await made.exchange("GET", f"{server.url}/k", {}, b"")).status == 200
+    assert {each.headers["host"] for each in server.requests} == {host}
+    assert server.accepted == 1
 
 
 # Other parsers -------------------------------------------------------------------------------

@@ -94,7 +94,8 @@ class Connection(asyncio.BufferedProtocol):
         self._space = memoryview(bytearray(_AT_ONCE))
         self._now: _Exchange | None = None
         self._can_write: asyncio.Future[None] | None = None
-        self.is_open = not self._transport.is_closing()
+        # What aiohttp has read of it and not asked for is no part of the next answer.
+        self.is_open = not (self._transport.is_closing() or self._former.should_close)
         self.idle_since = self._active = self._loop.time()
         self._transport.set_protocol(self)
 
@@ -117,6 +118,7 @@ class Connection(asyncio.BufferedProtocol):
             OSError: the connection was lost.
         """
         if not self.is_open:
+            self.close()
             raise aiohttp.ServerDisconnectedError
         now = self._now = _Exchange(self._loop, room, bodiless=bodiless)
         self._active = self._loop.time()
@@ -242,7 +244,8 @@ class Connection(asyncio.BufferedProtocol):
             self._fail(now, error)
 
     def eof_received(self) -> bool:
-        """Nothing more will come: the transport closes itself."""
+        """Nothing more will come, and nothing that is still to be sent has any use."""
+        self.close()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -288,7 +291,9 @@ class Connection(asyncio.BufferedProtocol):
             now.received = bytearray()
             head = read_head(data[:end], bodiless=now.bodiless)
             data = data[end + len(_END_OF_HEAD) :]
-            if head.status >= _FINAL or head.status == _SWITCHING:
+            if head.status == _SWITCHING:
+                raise MalformedAnswerError("it switches to another protocol")
+            if head.status >= _FINAL:
                 now.head = head
                 if now.sending is not None:  # whoever answers has seen enough
                     now.sending.stop()

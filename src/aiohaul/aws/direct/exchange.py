@@ -15,6 +15,7 @@ import re
 import socket
 from collections import deque
 from collections.abc import Mapping
+from weakref import WeakSet
 
 import aiohttp
 from botocore import exceptions as botocore
@@ -49,6 +50,8 @@ class Connections:
         #: by origin, the last used one last
         self._idle: dict[str, deque[Connection]] = {}
         self._count = 0
+        #: those that are used too
+        self._all: WeakSet[Connection] = WeakSet()
         limit = session.connector.limit if session.connector is not None else 0
         self._most = limit // 2 or _MOST
         self._sweep: asyncio.TimerHandle | None = None
@@ -90,26 +93,29 @@ class Connections:
         return self._count
 
     def close(self) -> None:
-        """Close those that nobody uses."""
+        """Close them all, also where a server takes nothing of what is to be sent to it."""
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        for kept in self._idle.values():
-            for connection in kept:
-                connection.close()
+        for connection in list(self._all):
+            connection.close()
         self._idle.clear()
         self._count = 0
 
     def _kept(self, origin: str) -> Connection | None:
         """The connection that was used last, of those that are still good."""
         kept = self._idle.get(origin)
+        if not kept:
+            return None
+        until = self._loop.time() - _KEPT
         while kept:
             self._count -= 1
             connection = kept.pop()
             if not kept:
                 del self._idle[origin]
-            if connection.is_open:
+            if connection.is_open and connection.idle_since > until:
                 return connection
+            connection.close()
         return None
 
     async def _made(self, origin: str) -> Connection:
@@ -117,8 +123,9 @@ class Connections:
         if session.closed or session.connector is None:
             raise aiohttp.ClientConnectionError("the session is closed")
         if origin not in self._asked:
-            made = aiohttp.ClientRequest("GET", URL(origin, encoded=True), loop=self._loop)
-            self._asked[origin] = made
+            self._asked[origin] = aiohttp.ClientRequest(
+                "GET", URL(origin, encoded=True), loop=self._loop
+            )
         asked = self._asked[origin]
         try:
             connection = await session.connector.connect(asked, traces=[], timeout=session.timeout)
@@ -126,7 +133,9 @@ class Connections:
             raise aiohttp.ConnectionTimeoutError(
                 f"Connection timeout to host {asked.url}"
             ) from error
-        return Connection(connection, session.timeout.sock_read)
+        made = Connection(connection, session.timeout.sock_read)
+        self._all.add(made)
+        return made
 
     def _keep(self, origin: str, connection: Connection) -> None:
         """Keep a connection for another request."""

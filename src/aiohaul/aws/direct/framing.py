@@ -31,7 +31,8 @@ class Head(NamedTuple):
 
     Attributes:
         status: the HTTP status.
-        headers: with names in lower case; of several with one name, the last.
+        headers: with names in lower case; of several with one name, the last (of ``connection``
+            all).
         length: bytes of the body; None if it says so itself.
         chunked: the body comes in chunks.
         keeps: the connection may be used again.
@@ -85,8 +86,8 @@ def read_head(data: bytes, *, bodiless: bool) -> Head:
         if not colon or not name or name.strip() != name or not value.isprintable():
             _check_lenient(line, name, colon, value)
         name = name.lower()
-        if name in headers and name in ("content-length", "transfer-encoding"):
-            raise MalformedAnswerError(f"it has {name} twice")
+        if name in headers:
+            value = _once_more(name, headers[name], value)
         headers[name] = value
     keeps = version == "1.1" and "close" not in headers.get("connection", "").lower()
     if bodiless or status in _NO_CONTENT or status < 200:  # noqa: PLR2004  # interim answers
@@ -123,6 +124,13 @@ def _check_lenient(line: str, name: str, colon: str, value: str) -> None:
         raise MalformedAnswerError(f"it has a line that is no header: {line[:40]!r}")
     if any(character in value for character in "\r\n\0"):
         raise MalformedAnswerError(f"its header {name[:40]!r} has an end of a line in it")
+
+
+def _once_more(name: str, before: str, value: str) -> str:
+    """What a header says that comes again."""
+    if name in ("content-length", "transfer-encoding"):
+        raise MalformedAnswerError(f"it has {name} twice")
+    return f"{before}, {value}" if name == "connection" else value
 
 
 def _length(value: str) -> int:
