@@ -5,8 +5,10 @@
 Transfers, uploads, downloads, watches and invocations run side by side in one Session, and some of
 them are cancelled. Every object is accounted for. From time to time all of them pause, and what is
 held then is counted: from the middle third of the run to its last one none of it may grow by more
-than is allowed it (the first third warms up). The counts are written to samples.csv, and drawn in
-soak.png. The servers are in the same process: what they held would be counted as well.
+than is allowed it. The first third warms up: botocore loads what it knows of an operation when
+that is first needed, so that a run of a few minutes may seem to grow. The counts are written to
+samples.csv, and drawn in soak.png. The servers are in the same process: what they held would be
+counted as well.
 """
 
 from __future__ import annotations
