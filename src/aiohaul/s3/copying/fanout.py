@@ -140,8 +140,6 @@ class Fanout:
             self._last_pass = number == _PASSES
             self._give_another_chance()
             await self._pass(again)
-        if any(course.left for course in self._courses):
-            raise AssertionError("a report would pass over what was not copied")
         return tuple(course.report() for course in self._courses)
 
     async def check(
