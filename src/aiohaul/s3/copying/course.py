@@ -138,7 +138,9 @@ class Course:
         return str(destination.flag)
 
     def report(self) -> DestinationReport:
-        """What it has."""
+        """What it has, once each object is there or failed."""
+        if self.left:
+            raise AssertionError(f"what became of {self.left} objects for {self.name} is not known")
         return DestinationReport(
             destination=self.name,
             objects=self.objects,
