@@ -146,7 +146,7 @@ class Renewal:
         """
         if refused is None:
             return False
-        with translated("renewing", "the credentials"):
+        with translated("renewing", "the credentials"), quiet():
             if self.current is refused:
                 # Expired as of now: all else, the lock and whoever waits for it, is botocore's.
                 self._credentials._expiry_time = datetime.now(UTC)  # noqa: SLF001  # as above

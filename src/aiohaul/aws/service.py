@@ -243,17 +243,26 @@ class Service:
         number: int = 1,
         note: Note | None = None,
     ) -> dict[str, Any]:
+        once = partial(self._sent, operation, target, parameters, number, note)
+        return await self._renewing(once, note)
+
+    async def _sent(
+        self,
+        operation: str,
+        target: str,
+        parameters: Mapping[str, Any],
+        number: int,
+        note: Note | None,
+    ) -> dict[str, Any]:
         name = _api_name(operation)
-
-        async def send() -> dict[str, Any]:
-            with (
-                request(self._name, name, target, parameters, number) as told,
-                translated(name, target),
-                nullcontext() if note is None else noting(note),
-            ):
+        with (
+            request(self._name, name, target, parameters, number) as told,
+            translated(name, target),
+        ):
+            if note is None:
                 return told(await self._wire.call(operation, parameters))
-
-        return await self._renewing(send, note)
+            with noting(note):
+                return told(await self._wire.call(operation, parameters))
 
     async def _renewing(self, send: Callable[[], Awaitable[T]], note: Note | None = None) -> T:
         """Send a request; once more, with new credentials, if these are refused as expired."""
