@@ -192,8 +192,14 @@ async def test_server_that_does_not_answer_holds_up_no_cancellation(
 def stuck(service: Service) -> bool:
     """True once a request cannot be written any further."""
     sessions = service._client._endpoint.http_session._sessions.values()
-    protocols = [each for http in sessions for each in http.connector._acquired]
-    return any(getattr(each, "writing_paused", False) for each in protocols)  # or still connecting
+    for protocol in (each for http in sessions for each in http.connector._acquired):
+        if getattr(protocol, "writing_paused", False):  # or it is still connecting
+            return True
+        transport = getattr(protocol, "transport", None)
+        now = getattr(transport and transport.get_protocol(), "_now", None)
+        if now is not None and now.sending is not None:
+            return 0 < len(now.sending.left) < 32 * MIB
+    return False
 
 
 @pytest.mark.parametrize("direct", [True, False], ids=["directly", "by the client"])

@@ -188,7 +188,7 @@ async def test_timeline_that_cannot_be_written_is_noticed_before_anything_runs(
 ) -> None:
     file = folder(tmp_path, lambdas.server.url, batch(step(1, "a")))
     done = await command("run", file, "--timeline", tmp_path / "absent" / "x.svg")
-    assert (done.code, "writing the timeline" in done.err) == (1, True)
+    assert (done.code, "there is no folder" in done.err) == (1, True)
     assert lambdas.called == []
 
 

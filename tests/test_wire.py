@@ -472,3 +472,28 @@ PINNED = {
 def test_upstream_is_as_it_was(what: str) -> None:
     source = inspect.getsource(UPSTREAM[what])
     assert hashlib.sha256(source.encode()).hexdigest()[:16] == PINNED[what]
+
+
+async def test_lesson_that_is_cancelled_is_none(
+    fake: FakeS3, by_client: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparing = asyncio.Event()
+
+    async def held(*_: object) -> bool:
+        comparing.set()
+        await asyncio.Event().wait()
+        return False
+
+    async with service(fake.url) as s3:
+        with monkeypatch.context() as patched:
+            patched.setattr(Wire, "_is_same", held)
+            for _ in range(3):
+                comparing.clear()
+                task = asyncio.ensure_future(head(s3))
+                await comparing.wait()
+                task.cancel()
+                await asyncio.wait([task])
+        for _ in range(3):
+            await head(s3)
+    assert len(by_client) == 3 + 1
+    assert len(fake.seen) == 3
