@@ -222,8 +222,8 @@ def main() -> None:
         return
     arguments = parser(__doc__, rounds=1)
     arguments.add_argument("--watches", type=int, default=10_000, help="of aiohaul")
-    arguments.add_argument("--threads", type=int, nargs="+", default=[200, 1000], help="of boto3")
-    arguments.add_argument("--handlers", type=int, default=200, help="of the addon")
+    arguments.add_argument("--threads", type=int, nargs="+", default=[1000], help="of boto3")
+    arguments.add_argument("--handlers", type=int, default=100, help="of the addon")
     chosen = arguments.parse_args()
     if chosen.quick:
         chosen.watches, chosen.threads, chosen.handlers = 500, [50], 20

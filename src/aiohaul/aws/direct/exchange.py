@@ -31,6 +31,8 @@ IS_KNOWN = aiohttp.__version__.startswith(_KNOWN)
 #: Seconds that a connection is kept without a request: S3 keeps it for about 20.
 _KEPT = 15.0
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+#: Origins that are remembered.
+_ORIGINS = 1024
 #: Connections that are kept where the session's connector has no limit.
 _MOST = 256
 
@@ -123,6 +125,8 @@ class Connections:
         if session.closed or session.connector is None:
             raise aiohttp.ClientConnectionError("the session is closed")
         if origin not in self._asked:
+            if len(self._asked) >= _ORIGINS:  # a bucket may have one of its own
+                self._asked.clear()
             self._asked[origin] = aiohttp.ClientRequest(
                 "GET", URL(origin, encoded=True), loop=self._loop
             )
