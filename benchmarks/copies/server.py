@@ -170,8 +170,11 @@ class Connection(asyncio.BufferedProtocol):
     async def _send(self, head: str) -> None:
         """Send what a GET asks for."""
         found = re.search(r"(?i)\r\nrange: *bytes=(\d+)-(\d+)", head)
-        left = int(found[2]) - int(found[1]) + 1 if found else self._state.size
-        self._transport.write(_head(206 if found else 200, left, **_TOLD))
+        left, told = self._state.size, _TOLD
+        if found:
+            left = int(found[2]) - int(found[1]) + 1
+            told = {"Content-Range": f"bytes {found[1]}-{found[2]}/{self._state.size}", **_TOLD}
+        self._transport.write(_head(206 if found else 200, left, **told))
         while left:
             size = min(left, _BLOCK if self._rate is None else _READ_SLOWLY)
             await self._loop.sendfile(self._transport, self._state.zeros, 0, size)
