@@ -46,7 +46,7 @@ class Session:
         max_requests: requests in flight at once for each service.
         max_invocations: Lambda invocations held at once, apart from these; at most three
             quarters of the file descriptors that the process may have. More wait their turn.
-        direct: build, sign and read S3 requests here, for a fifth of botocore's CPU, wherever
+        direct: build, sign and read S3 requests here, for a tenth of botocore's CPU, wherever
             that provably comes to the same; False sends every request through botocore.
         allow_http: endpoints on other machines may be plain ``http://``, where everybody on the
             way reads along; on this machine they always may. ``AIOHAUL_ALLOW_HTTP=1`` says so too.
