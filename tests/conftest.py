@@ -29,6 +29,12 @@ def no_aws_around(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
+@pytest.fixture
+def direct_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the direct way itself: the rest may be run without it."""
+    monkeypatch.delenv("AIOHAUL_DIRECT", raising=False)
+
+
 @pytest.fixture(autouse=True)
 async def nothing_left_running() -> AsyncIterator[None]:
     """A task that outlives its test fails it; so does, as a warning, an unclosed connection."""

@@ -31,6 +31,8 @@ from aiohaul.s3.streaming.parts import PART_SIZE
 from fake_s3 import FakeS3, content, fake_s3
 from servers import KEY, REGION, SECRET
 
+pytestmark = pytest.mark.usefixtures("direct_unless_told_otherwise")
+
 SIZE = 3 * PART_SIZE + 100_000
 
 

@@ -25,6 +25,9 @@ both_ways = pytest.mark.parametrize("direct", [True, False], ids=["direct", "cli
 HOSTILE = "a\x1b[2J\x1b]0;x\x07\r\nERROR all is lost\u202e"
 
 
+pytestmark = pytest.mark.usefixtures("direct_unless_told_otherwise")
+
+
 @dataclass(eq=False)
 class Server(FakeServer):
     """Answers as a test says, and remembers what it was sent.

@@ -298,6 +298,7 @@ async def tls(certificate: Path) -> AsyncIterator[Tls]:
     await runner.cleanup()
 
 
+@pytest.mark.usefixtures("direct_unless_told_otherwise")
 @pytest.mark.parametrize("direct", [True, False])
 @pytest.mark.parametrize("how", ["argument", "environment"])
 async def test_ca_of_ones_own(

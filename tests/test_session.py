@@ -131,7 +131,8 @@ async def test_keepalive_is_set_on_the_live_connection(proxied: Proxied) -> None
         await made.s3().touch(bucket, "k")
         client = (await made._clients.service("s3"))._client
         (http,) = client._endpoint.http_session._sessions.values()
-        (connection,) = http.connector._acquired
+        pooled = [each for kept in http.connector._conns.values() for each, _ in kept]
+        (connection,) = set(http.connector._acquired).union(pooled)
         live = connection.transport.get_extra_info("socket")
         assert live.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert live.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60

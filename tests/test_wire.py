@@ -34,6 +34,8 @@ from fake_http import FakeServer, Request
 from servers import KEY, REGION, SECRET
 from store import Store, md5
 
+pytestmark = pytest.mark.usefixtures("direct_unless_told_otherwise")
+
 MIB = 1024 * 1024
 EMPTY_LISTING = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
 
@@ -89,11 +91,6 @@ def by_client(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Transport, "send", noting)
     return sent
-
-
-@pytest.fixture(autouse=True)
-def direct_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AIOHAUL_DIRECT", raising=False)
 
 
 async def head(s3: Service, key: str = "k", bucket: str = "bucket") -> dict[str, Any]:
