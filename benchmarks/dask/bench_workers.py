@@ -1,10 +1,10 @@
 """How many server-side copies a second one process makes, and one and two workers of Dask.
 
-    python benchmarks/dask/bench_workers.py [--objects N]
+    python -m benchmarks.dask.bench_workers [--objects N]
 
-The endpoint is the one beside ``bench_requests.py``: it answers from memory and keeps nothing, in
-a process of its own. On two cores, it and two workers share them: what two workers gain there is
-less than what they gain on machines of their own. CPU is that of all processes but the endpoint.
+The endpoint answers from memory and keeps nothing, in a process of its own. On two cores, it and
+two workers share them: what two workers gain there is less than what they gain on machines of their
+own. CPU is that of all processes but the endpoint.
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import servers
+from benchmarks.harness.listings import ETAG
 from distributed import Client, LocalCluster
 
 from aiohaul import Destination, S3Object, Session, Settings
@@ -28,22 +25,7 @@ from aiohaul.dask.cluster import Cluster
 from aiohaul.dask.shards import Ledger, packed
 from aiohaul.progress import ignore
 
-SERVER = Path(__file__).parents[1] / "requests" / "server.py"
-ETAG = "0123456789abcdef0123456789abcdef"
 NOW = datetime(2026, 1, 31, 10, 20, 30, tzinfo=UTC)
-
-
-@contextmanager
-def endpoint() -> Iterator[str]:
-    """The server, for as long as its standard input is open."""
-    with subprocess.Popen(
-        [sys.executable, SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-        finally:
-            server.terminate()
 
 
 def protocol(url: str) -> dict[str, str]:
@@ -110,7 +92,8 @@ async def main() -> None:
     print(f"{count} objects; a shard takes {len(packed(found)) / count:.1f} bytes an object")
     print(f"load of this machine before: {os.getloadavg()[0]:.1f}")
     print(f"{'':24}{'wall s':>8}{'CPU s':>8}{'copies/s':>10}")
-    with endpoint() as url:
+    with servers.module("benchmarks.harness.endpoint") as server:
+        url = server.url
         for name, made in (
             ("one process, no Dask", one_process(url, found)),
             ("one worker", with_workers(url, found, 1)),
