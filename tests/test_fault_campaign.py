@@ -84,7 +84,7 @@ async def test_cancellations_at_random_moments(
 
 @pytest.mark.parametrize("name", soak.GROWTH)
 def test_soak_tells_what_grows_steadily_and_not_what_only_warms_up(name: str) -> None:
-    at_rest = soak.Sample(0, 2**28, 2**26, 10**6, 90, 40)
+    at_rest = soak.Sample(0, 2**28, 2**28, 2**26, 10**6, 90, 40)
 
     def then(number: int, more: float) -> soak.Sample:
         held = {name: getattr(at_rest, name) + int(more)}

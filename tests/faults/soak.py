@@ -62,7 +62,7 @@ EVERY = 15.0
 #: What each count may be more at the end than in the middle. Thousands of operations lie between
 #: the two: what each of them left behind would be many times as much.
 GROWTH = {
-    "memory": 16 * 2**20,  # freed memory that lies between what is in use is not given back
+    "memory": 16 * 2**20,  # pages that are in use in part are not given back
     "heap": 2 * 2**20,
     "blocks": 5000,  # less than one for each operation; the rest are caches that still fill up
     "descriptors": 8,
@@ -232,7 +232,9 @@ class Sample:
 
     Attributes:
         seconds: since the start.
-        memory: bytes of this process, as the system counts them.
+        before: bytes of this process, as the system counts them; how much of it lies free between
+            what is in use depends on the order in which things came and went.
+        memory: the same, once the C library has given back what is free.
         heap: bytes that are allocated and not freed, but for Python's small objects.
         blocks: Python's objects, and what else lies among them.
         descriptors: open files and sockets.
@@ -240,6 +242,7 @@ class Sample:
     """
 
     seconds: float
+    before: int
     memory: int
     heap: int
     blocks: int
@@ -247,7 +250,7 @@ class Sample:
     tasks: int
 
 
-COUNTED = [field.name for field in fields(Sample)][1:]
+COUNTED = [field.name for field in fields(Sample)][2:]
 
 
 class MallInfo(ctypes.Structure):
@@ -266,18 +269,25 @@ async def sample(start: float) -> Sample:
     await forget_timers()
     sys._clear_type_cache()  # names of attributes that were looked up: it fills up for many minutes
     gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
     libc = ctypes.CDLL(None)
+    before = resident()
+    libc.malloc_trim(0)
     libc.mallinfo2.restype = MallInfo
     told = libc.mallinfo2()
     return Sample(
         round(asyncio.get_running_loop().time() - start, 1),
-        pages * os.sysconf("SC_PAGE_SIZE"),
+        before,
+        resident(),
         told.uordblks + told.hblkhd,
         sys.getallocatedblocks(),
         descriptors(),
         len(asyncio.all_tasks()),
     )
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 async def forget_timers() -> None:
