@@ -418,7 +418,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         samples = asyncio.run(soak(Path(directory), chosen.minutes, chosen.seed))
     with (chosen.directory / "samples.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["seconds", *COUNTED])
+        writer = csv.DictWriter(file, [each.name for each in fields(Sample)])
         writer.writeheader()
         writer.writerows(asdict(each) for each in samples.taken)
     draw(samples.taken, chosen.directory / "soak.png")
