@@ -88,7 +88,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--objects", type=int, default=20_000)
     count = parser.parse_args().objects
-    found = [S3Object("in", f"src/{n:09}.csv", 1024, ETAG, NOW) for n in range(count)]
+    found = [S3Object("inbox", f"src/{n:09}.csv", 1024, ETAG, NOW) for n in range(count)]
     print(f"{count} objects; a shard takes {len(packed(found)) / count:.1f} bytes an object")
     print(f"load of this machine before: {os.getloadavg()[0]:.1f}")
     print(f"{'':24}{'wall s':>8}{'CPU s':>8}{'copies/s':>10}")
