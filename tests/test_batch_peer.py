@@ -72,7 +72,7 @@ async def test_the_same_tasks_run_and_run_again(
         monkeypatch.setenv(variable, value)
     task_run = (str(Path(sys.executable).with_name("task-run")), "-t", "night", "-c", str(folder))
     ours = (
-        *(sys.executable, "-m", "aiohaul.cli", "run", str(folder / "night.json")),
+        *(sys.executable, "-m", "aiohaul", "run", str(folder / "night.json")),
         *("--state", str(tmp_path / "night.db")),
     )
     command = task_run if peer == "otf" else ours

@@ -27,7 +27,7 @@ class Ended:
 
 
 async def start(*arguments: object, **more: Any) -> asyncio.subprocess.Process:
-    return await started(sys.executable, "-m", "aiohaul.cli", *arguments, **more)
+    return await started(sys.executable, "-m", "aiohaul", *arguments, **more)
 
 
 async def started(*command: object, **more: Any) -> asyncio.subprocess.Process:

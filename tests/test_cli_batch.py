@@ -388,7 +388,7 @@ async def test_graph_at_a_terminal(lambdas: Functions, tmp_path: Path) -> None:
     screen_side, program_side = os.openpty()
     try:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "aiohaul.cli", "run", str(file)),
+            *(sys.executable, "-m", "aiohaul", "run", str(file)),
             stdout=asyncio.subprocess.PIPE,
             stderr=program_side,
         )

@@ -117,7 +117,7 @@ async def test_terminal_gets_a_table(moto_s3: Store, at: Any) -> None:
     await moto_s3.put(bucket, "src/[red]a", b"x" * 1536)
     master, slave = os.openpty()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "aiohaul.cli", "watch", f"s3://{bucket}/src", *FAST),
+        *(sys.executable, "-m", "aiohaul", "watch", f"s3://{bucket}/src", *FAST),
         stdout=slave,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
     )
@@ -266,7 +266,7 @@ async def test_reader_that_has_seen_enough(moto_s3: Store, at: Any, tmp_path: Pa
     reading, writing = os.pipe()
     with (tmp_path / "said").open("w") as said:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "aiohaul.cli", "watch", f"s3://{bucket}/src", *FAST),
+            *(sys.executable, "-m", "aiohaul", "watch", f"s3://{bucket}/src", *FAST),
             stdout=writing,
             stderr=said,
         )

@@ -25,6 +25,7 @@ FLOORS = [
     {"demo", "screen", "display", "display_batch", "display_watch", "timeline"},
     {"running"},
     {"cli", "airflow", "dask"},
+    {"__main__"},
 ]
 PUBLIC = """
 AccessDeniedError Acted Action ActionReport BatchBusyError BatchEnded BatchError BatchReport
@@ -98,9 +99,33 @@ def test_public_names_are_documented() -> None:
 
 def test_import_pulls_in_no_extra() -> None:
     extras = {"rich", "moto", "opentaskpy", "boto3", "airflow", "distributed"}
-    code = f"import sys, aiohaul; print(sorted({extras} & set(sys.modules)))"
+    code = f"import sys; from aiohaul import *; print(sorted({extras} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_name_loads_its_own_room_alone() -> None:
+    code = "import sys; from aiohaul import S3Handler; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    rooms = {each.split(".")[1] for each in done.stdout.split() if each.startswith("aiohaul.")}
+    assert "s3" in rooms
+    assert not rooms & {"compute", "parameters", "session", "tasks"}
+
+
+def test_public_names_are_what_type_checkers_see() -> None:
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    checked = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: node.module
+        for node in checked.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == aiohaul._HOMES
+    assert sorted(seen) == aiohaul.__all__
+    assert set(aiohaul.__all__) <= set(dir(aiohaul))
+    with pytest.raises(AttributeError, match="no attribute 'Sesion'"):
+        aiohaul.Sesion  # noqa: B018  # a slip
 
 
 def test_tests_run_against_the_installed_package() -> None:

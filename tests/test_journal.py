@@ -60,7 +60,7 @@ class Scene:
     async def killed_at(self, rule: Rule) -> None:
         """Run it in a process, and kill that once the rule's request has come."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "aiohaul.cli", "run", str(self.file)),
+            *(sys.executable, "-m", "aiohaul", "run", str(self.file)),
             *("--journal", str(self.journal), "--quiet"),
             env={**os.environ, "PYTHONWARNINGS": "default"},
         )
@@ -186,7 +186,7 @@ async def test_second_process_with_the_same_definition_is_refused(scene: Scene) 
     with pytest.raises(aiohaul.JournalBusyError):
         await aiohaul.clean(scene.definition, journal=scene.journal)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "aiohaul.cli", "run", str(scene.file)),
+        *(sys.executable, "-m", "aiohaul", "run", str(scene.file)),
         *("--journal", str(scene.journal)),
         stderr=asyncio.subprocess.PIPE,
     )
@@ -262,7 +262,7 @@ async def test_clean_aborts_what_was_left_and_nothing_else(scene: Scene, late: b
 
 async def aiohaul_command(*arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "aiohaul.cli", *arguments, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "aiohaul", *arguments, stdout=asyncio.subprocess.PIPE
     )
     told, _ = await process.communicate()
     assert process.returncode == 0

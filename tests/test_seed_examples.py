@@ -117,7 +117,7 @@ async def run_in_process(definition: dict[str, Any], _: Path) -> None:
 async def run_by_command(definition: dict[str, Any], directory: Path) -> None:
     file = directory / "definition.json"
     file.write_text(json.dumps(definition))
-    command = [sys.executable, "-m", "aiohaul.cli", "run", str(file)]
+    command = [sys.executable, "-m", "aiohaul", "run", str(file)]
     process = await asyncio.create_subprocess_exec(*command)
     assert await process.wait() == 0
 

@@ -59,7 +59,7 @@ class Way:
         """The command line."""
         if self.otf:
             return [str(self.python.with_name("task-run")), "-t", "night", "-c", str(folder)]
-        return [str(self.python), "-m", "aiohaul.cli", "run", "--quiet", str(folder / "night.json")]
+        return [str(self.python), "-m", "aiohaul", "run", "--quiet", str(folder / "night.json")]
 
 
 @dataclass(frozen=True)

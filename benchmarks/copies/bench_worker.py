@@ -22,7 +22,9 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from benchmarks.harness import servers, surroundings
@@ -39,26 +41,33 @@ from benchmarks.harness.processes import (
 from benchmarks.harness.profiled import profile
 from benchmarks.harness.results import Result, Table, number, parser, show
 from benchmarks.harness.rounds import in_turns, medians
-from benchmarks.harness.surroundings import KEYS, REGION
+from benchmarks.harness.surroundings import KEYS, REGION, environment
 
 MIB, GIB = 2**20, 2**30
 PART = 8 * MIB
 BUCKETS = ("first", "second", "third")
 EACH, READ = "CPU s/GiB delivered", "times read"
 KEY = "large"
+#: Milliseconds for which a request is kept where less memory is compared.
+FAR = 30
 MODULE = "benchmarks.copies.bench_worker"
 
 Copies = Callable[..., Coroutine[Any, Any, None]]
 
 
-async def aiohaul(url: str, buckets: Sequence[str] = BUCKETS) -> None:
+async def aiohaul(url: str, buckets: Sequence[str] = BUCKETS, memory: int = 64 * MIB) -> None:
     """This library: one read, three writes, each part and the whole with a checksum."""
     from aiohaul import Destination, Session  # noqa: PLC0415  # each way imports only its own
 
     async with Session(region=REGION, endpoint_url=url, **KEYS) as session:
         s3 = session.s3()
         to = [Destination(bucket=bucket, transfer_type="proxy") for bucket in buckets]
-        await s3.copy([await s3.head("source", KEY)], to)
+        await s3.copy([await s3.head("source", KEY)], to, memory=memory)
+
+
+async def aiohaul_in_less(url: str) -> None:
+    """The same, with half of the memory for what is between source and destinations."""
+    await aiohaul(url, memory=32 * MIB)
 
 
 async def aiobotocore(url: str) -> None:
@@ -142,8 +151,10 @@ async def obstore_unsigned(url: str) -> None:
     await _obstore_once(url, unsigned=True)
 
 
+OURS, LESS = "aiohaul", "aiohaul, memory=32 MiB"
 LOOPS: dict[str, tuple[Copies, int]] = {
-    "aiohaul": (aiohaul, 1),
+    OURS: (aiohaul, 1),
+    LESS: (aiohaul_in_less, 1),
     "aiobotocore, read once": (aiobotocore, 1),
     "obstore, read once": (obstore_once, 1),
     "obstore, read once, unsigned": (obstore_unsigned, 1),
@@ -164,17 +175,36 @@ def rclone(url: str, buckets: tuple[str, ...]) -> Commands:
     ]
 
 
-class Measurement:
-    """Sizes, and a server for each."""
+def looped(name: str, url: str) -> Commands:
+    """One of the loops of this module, as a process."""
+    return [python(MODULE, "--way", name, url)]
 
-    def __init__(self, size: int, buckets: Sequence[str] = BUCKETS) -> None:
+
+class Measurement:
+    """An object, and a server for each run.
+
+    Args:
+        size: bytes of the object.
+        buckets: where it is copied to.
+        delay: milliseconds for which each request is kept.
+        tls: the server encrypts.
+    """
+
+    def __init__(
+        self, size: int, buckets: Sequence[str] = BUCKETS, *, delay: int = 0, tls: bool = False
+    ) -> None:
         self.size = size
         self._buckets = buckets
+        self._delay = delay
+        self._tls = tls
 
     def run(self, commands: Callable[[str], Commands], reads: int) -> Figures:
         """Copy the object: what that cost, and that all of it arrived."""
-        with servers.module("benchmarks.copies.server", str(self.size), "{}") as server:
-            spent = cost(commands(server.url))
+        with (
+            servers.module("benchmarks.copies.server", str(self.size), "{}") as server,
+            self._reached(server) as (url, variables),
+        ):
+            spent = cost(commands(url), variables)
             had = json.loads(server.finish().splitlines()[-1])[-1][1]
         least = min(had.get(bucket, 0) for bucket in self._buckets)
         if least < self.size:
@@ -188,13 +218,25 @@ class Measurement:
             READ: reads,
         }
 
+    @contextmanager
+    def _reached(self, server: servers.Served) -> Iterator[tuple[str, dict[str, str]]]:
+        """By what address, and with what variables, the server is reached."""
+        if self._delay:
+            with servers.delayed(server.url, self._delay) as place:
+                yield place.url, environment()
+        elif self._tls:
+            with servers.encrypted(server.url) as (place, trusted):
+                trust = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")  # botocore's, and everybody else's
+                yield place.url, environment(**dict.fromkeys(trust, str(trusted)))
+        else:
+            yield server.url, environment()
+
     def ways(self) -> dict[str, Callable[[], Figures]]:
         """All of them."""
-
-        def looped(name: str, reads: int) -> Callable[[], Figures]:
-            return lambda: self.run(lambda url: [python(MODULE, "--way", name, url)], reads)
-
-        found = {name: looped(name, reads) for name, (_, reads) in LOOPS.items()}
+        found: dict[str, Callable[[], Figures]] = {
+            name: partial(self.run, partial(looped, name), reads)
+            for name, (_, reads) in LOOPS.items()
+        }
         found["rclone, three side by side"] = lambda: self.run(
             lambda url: rclone(url, BUCKETS), len(BUCKETS)
         )
@@ -202,39 +244,63 @@ class Measurement:
 
 
 def measure(chosen: argparse.Namespace) -> Result:
-    """Every way, in turns; aiohaul once more with next to nothing to copy."""
-    case = Measurement(int(chosen.size * GIB))
-    ways = case.ways()
-    taken = in_turns(ways, chosen.rounds, warm_up=False)
-    rows = medians(taken)
-    fell = [name for name in ways if len(taken[name]) < chosen.rounds]
-    small = Measurement(2 * PART)
-    start = small.ways()["aiohaul"]()
+    """Every way, in turns, by plain HTTP and by TLS."""
+    size = int(chosen.size * GIB)
     title = f"{chosen.size:g} GiB to {len(BUCKETS)}"
-    table = Table(title, rows, (READ,), (EACH, PEAK, SECONDS))
+    proxies = servers.haproxy() is not None
+    tables, sentences = [], []
+    for tls in (False, True) if proxies else (False,):
+        case = Measurement(size, tls=tls)
+        ways = case.ways()
+        taken = in_turns(ways, chosen.rounds, warm_up=False)
+        table = Table(
+            f"{title}, TLS" if tls else title,
+            medians(taken),
+            (READ,),
+            (EACH, PEAK, SECONDS),
+            (LESS,),
+        )
+        tables.append(table)
+        fell = [name for name in ways if len(taken[name]) < chosen.rounds]
+        sentences += [f"{name} ended with an error in one of the rounds." for name in fell]
+        sentences += table.losses() or [f"Reached: {table.title}: below all of them."]
+    sentences += [alone(size, tables[0].rows[OURS])]
+    if proxies:
+        sentences += [far(size)]
+    else:
+        sentences += [f"Left out, for HAProxy is not installed: TLS, and {FAR} ms."]
     profiles = {}
     if chosen.profile:
-        with servers.module(
-            "benchmarks.copies.server", str(int(chosen.size * GIB)), "{}"
-        ) as server:
-            shares = profile(MODULE, "--way", "aiohaul", server.url)
-            profiles[f"aiohaul's CPU, {title}"] = shares
-    ours = rows["aiohaul"]
-    left = (ours[CPU] - start[CPU]) / ((case.size - small.size) / GIB * len(BUCKETS))
-    sentences = [
-        f"Of aiohaul's {number(ours[CPU])} s of CPU {number(start[CPU])} s are its start and two"  # noqa: ISC004
-        f" parts; {number(left)} s/GiB are left without that.",
-        *(f"{name} ended with an error in one of the rounds." for name in fell),
-        *(table.losses() or ["Reached: below all of them in CPU, memory and time."]),
-    ]
+        with servers.module("benchmarks.copies.server", str(size), "{}") as server:
+            profiles[f"aiohaul's CPU, {title}"] = profile(MODULE, "--way", OURS, server.url)
     how = (
         f"An object of {chosen.size:g} GiB, {chosen.rounds} rounds, medians, ratios to aiohaul;"
         " whole processes; the peak is that of the largest process. CPU is told for each GiB that"
-        " arrived, three for each GiB of the object."
+        " arrived, three for each GiB of the object. TLS is ended by HAProxy, on the same cores;"
+        " over it aiohaul and aiobotocore send checksums and sign no bytes, as AWS's SDKs do."
     )
     return Result(
-        "A large object to three destinations", how, [table], sentences, profiles, "worker.svg"
+        "A large object to three destinations", how, tables, sentences, profiles, "worker.svg"
     )
+
+
+def alone(size: int, ours: Figures) -> str:
+    """What of aiohaul's CPU is its start."""
+    small = Measurement(2 * PART)
+    start = small.ways()[OURS]()
+    left = (ours[CPU] - start[CPU]) / ((size - small.size) / GIB * len(BUCKETS))
+    return (
+        f"Of aiohaul's {number(ours[CPU])} s of CPU {number(start[CPU])} s are its start and two"
+        f" parts; {number(left)} s/GiB are left without that."
+    )
+
+
+def far(size: int) -> str:
+    """What less memory costs where each request waits."""
+    case = Measurement(size, delay=FAR)
+    more, less = (case.run(partial(looped, name), 1)[SECONDS] for name in (OURS, LESS))
+    took = f"{OURS} takes {number(more)} s, and {LESS}, {number(less)} s"
+    return f"Where each request is kept for {FAR} ms, {took} (once each)."
 
 
 def main() -> None:

@@ -3,10 +3,10 @@
     python server.py SIZE RATES
 
 Every object that is read has SIZE bytes, all of them zero, sent by sendfile(2). What is written is
-counted for each bucket and forgotten. RATES is a JSON object: bytes a second that go out of, or
-into, the buckets that are no faster. It prints the port that it listens on and, when its standard
-input ends, what it had read for each bucket by when (seconds on the clock that all processes
-share), as JSON.
+counted for each bucket, with the marks of its chunks if it comes in such, and forgotten. RATES is
+a JSON object: bytes a second that go out of, or into, the buckets that are no faster. It prints the
+port that it listens on and, when its standard input ends, what it had read for each bucket by when
+(seconds on the clock that all processes share), as JSON.
 """
 
 # a script beside its benchmark, which reads what it prints
@@ -33,6 +33,8 @@ _BLOCK = 64 * 1024 * 1024
 _READ, _READ_SLOWLY = 256 * 1024, 16 * 1024
 #: Bytes that the system may hold for a bucket that has a rate, for each connection.
 _HELD = 64 * 1024
+#: What ends a body in chunks, and is nowhere in those of this server's objects.
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 _EVERY = 0.1
 
 
@@ -71,6 +73,8 @@ class Connection(asyncio.BufferedProtocol):
         self._view = memoryview(self._buffer)
         self._head = b""
         self._body_left = 0
+        #: the last bytes of a body in chunks, as far as it has come
+        self._chunks: bytes | None = None
         self._bucket = ""
         self._rate: Rate | None = None
         self._answer: bytes | None = None
@@ -101,11 +105,16 @@ class Connection(asyncio.BufferedProtocol):
             start = nbytes - (len(self._head) - end - 4)
             head, self._head = self._head[:end].decode("latin-1"), b""
             self._begin(head)
+        if self._chunks is not None:
+            last = bytes(self._view[max(start, nbytes - len(_LAST_CHUNK)) : nbytes])
+            self._chunks = (self._chunks + last)[-len(_LAST_CHUNK) :]
+            self._body_left = nbytes - start + (self._chunks != _LAST_CHUNK)
         self._pass(nbytes - start)
 
     def _begin(self, head: str) -> None:
         length = re.search(r"(?i)\r\ncontent-length: *(\d+)", head)
         self._body_left = int(length[1]) if length else 0
+        self._chunks = b"" if re.search(r"(?i)\r\ntransfer-encoding: *chunked", head) else None
         method, target, _ = head.split(" ", 2)
         path, query = (
             urlsplit(target).path,

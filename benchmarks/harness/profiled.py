@@ -72,10 +72,6 @@ def main(out: str, what: str, arguments: Sequence[str]) -> None:
     profiler = cProfile.Profile(time.process_time)
     profiler.enable()
     try:
-        if what == "aiohaul":
-            from aiohaul.cli import main as run  # noqa: PLC0415  # its import counts too
-
-            sys.exit(run())
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if end.code:

@@ -38,6 +38,21 @@ backend far
     http-reuse always
     server far {address}
 """
+_HAPROXY_TLS = """
+global
+    maxconn 4000
+    tune.bufsize 65536
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 300s
+    timeout server 300s
+frontend near
+    bind fd@{fd} ssl crt {certificate}
+    default_backend far
+backend far
+    server far {address}
+"""
 
 
 @dataclass(frozen=True)
@@ -103,19 +118,42 @@ def haproxy() -> str | None:
 @contextmanager
 def delayed(url: str, milliseconds: int) -> Iterator[Served]:
     """HAProxy before a server, which keeps every request for so long."""
+    with tempfile.TemporaryDirectory() as folder:
+        lua = Path(folder, "wait.lua")
+        lua.write_text(_LUA.format(delay=milliseconds))
+        with _proxied(url, folder, _HAPROXY, lua=lua) as (process, port):
+            yield Served(f"http://127.0.0.1:{port}", process)
+
+
+@contextmanager
+def encrypted(url: str) -> Iterator[tuple[Served, Path]]:
+    """HAProxy before a server, which speaks TLS, and the file of what certifies it."""
+    import trustme  # noqa: PLC0415  # for those alone who encrypt
+
+    authority = trustme.CA()
+    with tempfile.TemporaryDirectory() as folder:
+        trusted, certificate = Path(folder, "trusted.pem"), Path(folder, "certificate.pem")
+        authority.cert_pem.write_to_path(trusted)
+        issued = authority.issue_cert("127.0.0.1")
+        issued.private_key_and_cert_chain_pem.write_to_path(certificate)
+        with _proxied(url, folder, _HAPROXY_TLS, certificate=certificate) as (process, port):
+            yield Served(f"https://127.0.0.1:{port}", process), trusted
+
+
+@contextmanager
+def _proxied(
+    url: str, folder: str, text: str, **more: Path
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     program = haproxy()
     if program is None:
-        raise SystemExit("a delay needs HAProxy: apt-get install haproxy")
-    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as near:
-        lua, settings = Path(folder, "wait.lua"), Path(folder, "haproxy.cfg")
-        lua.write_text(_LUA.format(delay=milliseconds))
-        settings.write_text(
-            _HAPROXY.format(lua=lua, fd=near.fileno(), address=urlsplit(url).netloc)
-        )
+        raise SystemExit("delays and TLS need HAProxy: apt-get install haproxy")
+    settings = Path(folder, "haproxy.cfg")
+    with socket.create_server(("127.0.0.1", 0)) as near:
+        settings.write_text(text.format(fd=near.fileno(), address=urlsplit(url).netloc, **more))
         # It inherits the socket: requests wait in its queue until it is ready.
         command = [program, "-q", "-db", "-f", str(settings)]
         with _started(command, subprocess.DEVNULL, [near.fileno()]) as (process, _):
-            yield Served(f"http://127.0.0.1:{near.getsockname()[1]}", process)
+            yield process, near.getsockname()[1]
 
 
 @contextmanager

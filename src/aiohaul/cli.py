@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import math
 import os
 import re
@@ -54,8 +53,6 @@ TERMINATED = 143
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line, and return the exit code."""
-    if arguments is None:
-        gc.freeze()  # what was imported stays: no collection needs to look at it
     chosen = _parser().parse_args(arguments)
     if getattr(chosen, "log_level", None) or getattr(chosen, "log_format", None):
         listen(chosen.log_level or "info", as_json=chosen.log_format == "json")
@@ -353,7 +350,3 @@ def _checked(chosen: argparse.Namespace, file: Path) -> Any:
 def _fail(problem: str, code: int) -> int:
     sys.stderr.write(f"aiohaul: {one_line(problem)}\n")
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,6 +15,7 @@ import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
+from aiohaul.aws import models
 from aiohaul.aws.credentials import use_credentials
 from aiohaul.aws.direct.answers import timestamp
 from aiohaul.aws.errors import translated
@@ -181,8 +182,8 @@ class Clients:
             return found
         session = AioSession()
         if self._loader is None:
-            self._loader = session.get_component("data_loader")
-        # The service models are the dear part of a session (12 MB); one copy serves all.
+            self._loader = models.loader(session)
+        # The service models are the dear part of a session (8 MB); one copy serves all.
         session.register_component("data_loader", self._loader)
         session.get_component("response_parser_factory").set_parser_defaults(
             timestamp_parser=timestamp
