@@ -5,11 +5,11 @@
 
 S3 copies by itself, on this machine: 1,000 objects on ``rclone serve s3``, its files in memory, and
 20,000 on an endpoint that keeps nothing and answers at once, because rclone takes more of the two
-cores than any client then (``--real`` has rclone nevertheless); without a network's latency, and
-behind HAProxy, which keeps each request for 30 ms. Whole processes are measured, from
-start to end: their time, the CPU of the client alone, and the most memory that it had (of the
-largest process, where there are three); beside them the CPU that the servers spent meanwhile on
-the same cores. The ways take turns, each time to directories of their own; what arrived is counted.
+cores than any client then (``--real`` has rclone nevertheless); without a network's latency, behind
+HAProxy, which keeps each request for 30 ms, and with that over TLS, as all of AWS is reached. Whole
+processes are measured, from start to end: their time, the CPU of the client alone, and the most
+memory that it had (of the largest process, where there are three); beside them the CPU that the
+servers spent meanwhile on the same cores. The ways take turns, each time to directories of their own; what arrived is counted.
 
 s5cmd, rclone and the loop on aiobotocore compare nothing after a copy; aiohaul holds every copy
 against its source's ETag, and gives the bucket's owner full control of it. The addon that aiohaul
@@ -49,21 +49,23 @@ MANY = 5000
 class Measurement:
     """The ways, with so many objects, against one address."""
 
-    def __init__(self, place: Place, count: int, delayed: servers.Served | None) -> None:
+    def __init__(self, place: Place, count: int, proxy: servers.Served | None) -> None:
         self._place = place
         self.count = count
-        self._url = (delayed or place.server).url
-        self._processes = [place.server.pid, *([delayed.pid] if delayed else [])]
+        self._reached = proxy or place.server
+        self._processes = [place.server.pid, *([proxy.pid] if proxy else [])]
 
     def commands(self, name: str, count: int, directory: str) -> Commands:
         """What is run."""
         place = self._place
-        return WAYS[name](self._url, place.source(count), directory, BUCKETS, place.folder)
+        return WAYS[name](self._reached.url, place.source(count), directory, BUCKETS, place.folder)
 
     def once(self, name: str, count: int) -> Figures:
         """Run one way."""
         directory = self._place.next()
-        spent = cost(self.commands(name, count, directory), servers=self._processes)
+        spent = cost(
+            self.commands(name, count, directory), self._reached.variables, self._processes
+        )
         self._place.check(directory, count)
         return spent
 
@@ -86,7 +88,7 @@ class Measurement:
         command = [str(reference.reference_python().with_name("task-run")), "-t", "haul"]
         spent = cost(
             [[*command, "-c", str(configuration)]],
-            reference.environment(self._url),
+            reference.environment(self._reached.url),
             self._processes,
         )
         place.check(directory, count)
@@ -134,30 +136,31 @@ def places(chosen: argparse.Namespace, stack: ExitStack) -> Iterator[tuple[int, 
 def directories(chosen: argparse.Namespace) -> int:
     """More directories than all runs take."""
     rounds: int = chosen.rounds + 4
-    return rounds * len(chosen.objects) * len(chosen.delays) * len(WAYS)
+    return rounds * len(chosen.objects) * (len(chosen.delays) + 1) * len(WAYS)
 
 
 def measure(chosen: argparse.Namespace) -> Result:
-    """Every number of objects, at every delay."""
+    """Every number of objects, in every case."""
     tables: list[Table] = []
     sentences: list[str] = []
     profiles: dict[str, str] = {}
     samples = () if chosen.quick else SAMPLES
     with ExitStack() as stack:
         for count, place in places(chosen, stack):
-            for delay in chosen.delays:
+            for delay, tls in cases(count, chosen):
+                title = f"{count:,} objects, {delay} ms{', TLS' * tls}"
                 if delay and not servers.haproxy():
-                    sentences.append(f"Left out, for HAProxy is not installed: {delay} ms.")
+                    sentences.append(f"Left out, for HAProxy is not installed: {title}.")
                     continue
-                far = servers.delayed(place.server.url, delay) if delay else None
-                case = Measurement(place, count, stack.enter_context(far) if far else None)
+                near = servers.behind(place.server.url, delay=delay, tls=tls) if delay else None
+                case = Measurement(place, count, stack.enter_context(near) if near else None)
+                rounds = rounds_of(count, chosen)
                 try:
-                    found = case.all(rounds_of(count, chosen), samples)
+                    found = case.all(rounds, () if tls else samples)
                 except subprocess.CalledProcessError as error:  # pip, of the addon
                     sentences.append(f"Left out: otf-addons-aws cannot be installed: {error}.")
                     samples = ()
-                    found = case.all(rounds_of(count, chosen), samples)
-                title = f"{count:,} objects, {delay} ms"
+                    found = case.all(rounds, samples)
                 tables.append(Table(title, found, (SERVER,), (SECONDS, CPU, PEAK), (ALONE,)))
                 sentences += judged(tables[-1])
                 if not delay and chosen.profile:
@@ -166,6 +169,12 @@ def measure(chosen: argparse.Namespace) -> Result:
     return Result(
         "Small objects to three buckets", how(chosen), tables, sentences, profiles, "small.svg"
     )
+
+
+def cases(count: int, chosen: argparse.Namespace) -> list[tuple[int, bool]]:
+    """Milliseconds, and whether it goes over TLS: so does what is far away and not long."""
+    found = [(delay, False) for delay in chosen.delays]
+    return found + [(max(chosen.delays), True)] * (count < MANY and max(chosen.delays) > 0)
 
 
 def how(chosen: argparse.Namespace) -> str:

@@ -22,8 +22,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,7 @@ from benchmarks.harness.processes import (
 from benchmarks.harness.profiled import profile
 from benchmarks.harness.results import Result, Table, number, parser, show
 from benchmarks.harness.rounds import in_turns, medians
-from benchmarks.harness.surroundings import KEYS, REGION, environment
+from benchmarks.harness.surroundings import KEYS, REGION
 
 MIB, GIB = 2**20, 2**30
 PART = 8 * MIB
@@ -200,11 +200,15 @@ class Measurement:
 
     def run(self, commands: Callable[[str], Commands], reads: int) -> Figures:
         """Copy the object: what that cost, and that all of it arrived."""
-        with (
-            servers.module("benchmarks.copies.server", str(self.size), "{}") as server,
-            self._reached(server) as (url, variables),
-        ):
-            spent = cost(commands(url), variables)
+        with ExitStack() as stack:
+            server = stack.enter_context(
+                servers.module("benchmarks.copies.server", str(self.size), "{}")
+            )
+            place = server
+            if self._delay or self._tls:
+                near = servers.behind(server.url, delay=self._delay, tls=self._tls)
+                place = stack.enter_context(near)
+            spent = cost(commands(place.url), place.variables)
             had = json.loads(server.finish().splitlines()[-1])[-1][1]
         least = min(had.get(bucket, 0) for bucket in self._buckets)
         if least < self.size:
@@ -217,19 +221,6 @@ class Measurement:
             CPU: spent[CPU],
             READ: reads,
         }
-
-    @contextmanager
-    def _reached(self, server: servers.Served) -> Iterator[tuple[str, dict[str, str]]]:
-        """By what address, and with what variables, the server is reached."""
-        if self._delay:
-            with servers.delayed(server.url, self._delay) as place:
-                yield place.url, environment()
-        elif self._tls:
-            with servers.encrypted(server.url) as (place, trusted):
-                trust = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")  # botocore's, and everybody else's
-                yield place.url, environment(**dict.fromkeys(trust, str(trusted)))
-        else:
-            yield server.url, environment()
 
     def ways(self) -> dict[str, Callable[[], Figures]]:
         """All of them."""

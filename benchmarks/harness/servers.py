@@ -23,32 +23,17 @@ from benchmarks.harness.surroundings import KEY, ROOT, SECRET
 _LUA = 'core.register_action("wait", {{"http-req"}}, function() core.msleep({delay}) end)\n'
 _HAPROXY = """
 global
-    lua-load {lua}
-    maxconn 4000
-defaults
-    mode http
-    timeout connect 10s
-    timeout client 300s
-    timeout server 300s
-frontend near
-    bind fd@{fd}
-    http-request lua.wait
-    default_backend far
-backend far
-    http-reuse always
-    server far {address}
-"""
-_HAPROXY_TLS = """
-global
     maxconn 4000
     tune.bufsize 65536
+{globals}
 defaults
-    mode tcp
+    mode {mode}
     timeout connect 10s
     timeout client 300s
     timeout server 300s
 frontend near
-    bind fd@{fd} ssl crt {certificate}
+    bind fd@{fd} {tls}
+{rules}
     default_backend far
 backend far
     server far {address}
@@ -57,10 +42,25 @@ backend far
 
 @dataclass(frozen=True)
 class Served:
-    """A server that runs: its address, its process, and the end of its standard input."""
+    """A server that runs.
+
+    Attributes:
+        url: its address.
+        process: it, with the end of its standard input.
+        trusted: the file of what certifies it, if it speaks TLS.
+    """
 
     url: str
     process: subprocess.Popen[str]
+    trusted: Path | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of a process that reaches it."""
+        if self.trusted is None:
+            return surroundings.environment()
+        names = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")  # botocore's, and everybody else's
+        return surroundings.environment(**dict.fromkeys(names, str(self.trusted)))
 
     @property
     def pid(self) -> int:
@@ -116,44 +116,41 @@ def haproxy() -> str | None:
 
 
 @contextmanager
-def delayed(url: str, milliseconds: int) -> Iterator[Served]:
-    """HAProxy before a server, which keeps every request for so long."""
-    with tempfile.TemporaryDirectory() as folder:
-        lua = Path(folder, "wait.lua")
-        lua.write_text(_LUA.format(delay=milliseconds))
-        with _proxied(url, folder, _HAPROXY, lua=lua) as (process, port):
-            yield Served(f"http://127.0.0.1:{port}", process)
-
-
-@contextmanager
-def encrypted(url: str) -> Iterator[tuple[Served, Path]]:
-    """HAProxy before a server, which speaks TLS, and the file of what certifies it."""
-    import trustme  # noqa: PLC0415  # for those alone who encrypt
-
-    authority = trustme.CA()
-    with tempfile.TemporaryDirectory() as folder:
-        trusted, certificate = Path(folder, "trusted.pem"), Path(folder, "certificate.pem")
-        authority.cert_pem.write_to_path(trusted)
-        issued = authority.issue_cert("127.0.0.1")
-        issued.private_key_and_cert_chain_pem.write_to_path(certificate)
-        with _proxied(url, folder, _HAPROXY_TLS, certificate=certificate) as (process, port):
-            yield Served(f"https://127.0.0.1:{port}", process), trusted
-
-
-@contextmanager
-def _proxied(
-    url: str, folder: str, text: str, **more: Path
-) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def behind(url: str, *, delay: int = 0, tls: bool = False) -> Iterator[Served]:
+    """HAProxy before a server: it keeps every request for ``delay`` ms, or speaks TLS, or both."""
     program = haproxy()
     if program is None:
-        raise SystemExit("delays and TLS need HAProxy: apt-get install haproxy")
-    settings = Path(folder, "haproxy.cfg")
-    with socket.create_server(("127.0.0.1", 0)) as near:
-        settings.write_text(text.format(fd=near.fileno(), address=urlsplit(url).netloc, **more))
+        raise SystemExit("a delay, and TLS, need HAProxy: apt-get install haproxy")
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as near:
+        settings, lua = Path(folder, "haproxy.cfg"), Path(folder, "wait.lua")
+        lua.write_text(_LUA.format(delay=delay))
+        trusted = _certified(Path(folder)) if tls else None
+        settings.write_text(
+            _HAPROXY.format(
+                globals=f"    lua-load {lua}" if delay else "",
+                mode="http" if delay else "tcp",
+                fd=near.fileno(),
+                tls=f"ssl crt {folder}/certificate.pem" if tls else "",
+                rules="    http-request lua.wait" if delay else "",
+                address=urlsplit(url).netloc,
+            )
+        )
         # It inherits the socket: requests wait in its queue until it is ready.
         command = [program, "-q", "-db", "-f", str(settings)]
         with _started(command, subprocess.DEVNULL, [near.fileno()]) as (process, _):
-            yield process, near.getsockname()[1]
+            scheme = "https" if tls else "http"
+            yield Served(f"{scheme}://127.0.0.1:{near.getsockname()[1]}", process, trusted)
+
+
+def _certified(folder: Path) -> Path:
+    """Write a certificate into a folder: the file of what certifies it."""
+    import trustme  # noqa: PLC0415  # for those alone who encrypt
+
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(folder / "certificate.pem")
+    authority.cert_pem.write_to_path(folder / "trusted.pem")
+    return folder / "trusted.pem"
 
 
 @contextmanager
