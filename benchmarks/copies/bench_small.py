@@ -9,7 +9,8 @@ cores than any client then (``--real`` has rclone nevertheless); without a netwo
 HAProxy, which keeps each request for 30 ms, and with that over TLS, as all of AWS is reached. Whole
 processes are measured, from start to end: their time, the CPU of the client alone, and the most
 memory that it had (of the largest process, where there are three); beside them the CPU that the
-servers spent meanwhile on the same cores. The ways take turns, each time to directories of their own; what arrived is counted.
+servers spent meanwhile on the same cores. The ways take turns, each time to directories of their
+own; what arrived is counted.
 
 s5cmd, rclone and the loop on aiobotocore compare nothing after a copy; aiohaul holds every copy
 against its source's ETag, and gives the bucket's owner full control of it. The addon that aiohaul
