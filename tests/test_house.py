@@ -112,6 +112,11 @@ def test_a_name_loads_its_own_room_alone() -> None:
     assert not rooms & {"compute", "parameters", "session", "tasks"}
 
 
+def test_a_room_with_public_names_of_its_own() -> None:
+    code = "import aiohaul; aiohaul.logs.JsonFormatter()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_public_names_are_what_type_checkers_see() -> None:
     tree = ast.parse((ROOT / "__init__.py").read_text())
     checked = next(node for node in tree.body if isinstance(node, ast.If))

@@ -40,13 +40,13 @@ def measure(python: Path, threads: int, each: int) -> Figures:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for number in range(10):
-            place = directory / "from" / f"src{number}"
+            place = directory / "source" / f"src{number}"
             place.mkdir(parents=True)
             (place / "a.txt").write_bytes(b"x" * 1024)
         for thread in range(threads):
             for turn in range(each // 2):
                 # rclone answers a few errors while many requests race to make a directory.
-                (directory / "to" / "in" / f"t{thread}-{turn}").mkdir(parents=True)
+                (directory / "night" / "in" / f"t{thread}-{turn}").mkdir(parents=True)
         with rclone(directory) as url:
             done = subprocess.run(  # the script beside this one
                 [str(python), str(HERE / "handlers.py"), str(threads), str(each)],

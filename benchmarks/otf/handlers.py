@@ -55,13 +55,13 @@ def main() -> None:
         made = []
         for turn in range(given.each // 2):
             name = f"t{number}-{turn}"
-            here = side("from", f"src{number % 10}", name)
-            there = side("to", f"in/{name}", name)
+            here = side("source", f"src{number % 10}", name)
+            there = side("night", f"in/{name}", name)
             use(here, there, number)
             made += [here, there]
         return made
 
-    side("from", "", "first").tidy()  # what the first handler of a process costs is paid now
+    side("source", "", "first").tidy()  # what the first handler of a process costs is paid now
     gc.collect()
     before, begun, cpu = resident(), time.perf_counter(), time.process_time()
     meet = threading.Barrier(given.threads)

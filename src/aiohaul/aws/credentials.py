@@ -134,8 +134,8 @@ class Renewal:
     @property
     def current(self) -> object:
         """What requests are signed with now; None if it cannot be renewed."""
-        # One object from each renewal to the next.
-        return self._credentials and self._credentials._frozen_credentials  # noqa: SLF001  # no other word for it
+        # One object from each renewal to the next; a botocore without it renews at its own times.
+        return getattr(self._credentials, "_frozen_credentials", None)
 
     async def renew(self, refused: object) -> bool:
         """Renew what was refused, unless somebody else has by now: True if that can be done.
