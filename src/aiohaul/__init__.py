@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aiohaul import logs as logs
     from aiohaul.compute.durable import DurableExecution
     from aiohaul.compute.fargate import FargateHandler
     from aiohaul.compute.functions import LambdaHandler
@@ -270,14 +271,16 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for."""
-    if name == "logs":  # whose names are public there
-        return import_module("aiohaul.logs")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
-    return value
+if not TYPE_CHECKING:  # who would believe that there is every name
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first asked for."""
+        if name == "logs":  # whose names are public there
+            return import_module("aiohaul.logs")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
 
 
 def __dir__() -> list[str]:
