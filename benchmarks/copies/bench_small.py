@@ -184,7 +184,8 @@ def how(chosen: argparse.Namespace) -> str:
     text = (
         f"{SIZE:,} bytes each, server-side copies to {len(BUCKETS)} buckets of `rclone serve s3`,"
         f" {chosen.rounds} rounds, medians, ratios to aiohaul. The servers run on the same cores;"
-        " their CPU is told beside."
+        " their CPU is told beside. Over TLS a single certificate is trusted: to read all that a"
+        " system trusts takes aiohaul and aiobotocore some 0.08 s more."
     )
     if max(chosen.objects) >= MANY:
         place = "still there" if chosen.real else "on an endpoint that answers from memory"
