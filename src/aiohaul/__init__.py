@@ -2,7 +2,6 @@
 
 Start with :class:`Session` from an application, or with :func:`run` from a task definition.
 
-
 Nothing is imported before it is asked for: ``from aiohaul import S3Handler`` does not load Lambda.
 """
 
