@@ -30,6 +30,9 @@ STYLES: dict[str, dict[str, Any]] = {
     "when required": {**PATH, "request_checksum_calculation": "when_required"},
     "aws, when required": {"request_checksum_calculation": "when_required"},
     "payload signed": {"s3": {"payload_signing_enabled": True}},
+    "dualstack": {"use_dualstack_endpoint": True},
+    "FIPS": {"use_fips_endpoint": True},
+    "FIPS, dualstack": {"use_fips_endpoint": True, "use_dualstack_endpoint": True},
     "payload not signed": {**PATH, "s3": {"payload_signing_enabled": False}},
 }
 PROBE: dict[str, Any] = {
