@@ -28,7 +28,6 @@ from opentaskpy.taskhandlers.execution import Execution
 from opentaskpy.taskhandlers.transfer import Transfer
 
 import aiohaul
-from aiohaul import blocking
 from fake_ecs import FakeEcs
 from fake_http import FakeServer, Request
 from fake_lambda import FakeLambda, returning
@@ -751,4 +750,5 @@ def test_a_template_looks_up_with_keys_of_its_variables(
 
 
 def test_one_loop_for_all_of_it() -> None:
-    assert blocking._the_home().thread.daemon
+    loops = [each for each in threading.enumerate() if each.name == "aiohaul"]
+    assert [each.daemon for each in loops] == [True]

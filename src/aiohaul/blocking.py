@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from weakref import WeakSet
 
 import anyio
 
@@ -22,6 +25,11 @@ T = TypeVar("T")
 
 #: Seconds after ``cancel()`` that ``result()`` leaves to the cleanup before it returns anyway.
 GRACE = 0.8
+
+_LOOP_ENDED = (
+    "the event loop of aiohaul's blocking calls has ended: what this call was doing is being"
+    " undone. Make the call again"
+)
 
 
 class _Daemons(ThreadPoolExecutor):
@@ -46,63 +54,120 @@ class _Daemons(ThreadPoolExecutor):
         return job
 
 
-class _Home:
+class _LoopThread:
     """An event loop in a daemon thread, and the Session on it.
 
     The thread is a daemon, so that a process which is done ends, whatever the loop still does.
     ``run_forever`` and not ``run_until_complete``: anyio ends its worker threads with the task
     that ran until complete, and those are no daemons.
+
+    Attributes:
+        calls: those whose end somebody may wait for. Under the module's lock only.
     """
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(_Daemons())
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.calls: set[Cancellable[Any]] = set()
         self._session: Session | None = None
         self.thread = threading.Thread(target=self._run, name="aiohaul", daemon=True)
-        self.thread.start()
+        try:
+            self.thread.start()
+        except BaseException:
+            self.loop.close()
+            raise
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        cause: BaseException | None = None
+        try:
+            self.loop.run_forever()
+        except BaseException as error:  # noqa: BLE001  # it goes to the threads that wait
+            cause = error
+        calls = self._retire()
+        for call in calls:
+            ended = SessionError(_LOOP_ENDED)
+            ended.__cause__ = cause
+            call.settle(failure=ended)
+        try:
+            self.loop.run_until_complete(self._clean_up(calls))
+        finally:
+            self.loop.close()
+
+    def _retire(self) -> list[Cancellable[Any]]:
+        """Take no more calls: the next one starts a new loop."""
+        global _current  # noqa: PLW0603  # one per process is the point
+        with _lock:
+            if _current is self:
+                _current = None
+            return list(self.calls)
+
+    async def _clean_up(self, calls: Iterable[Cancellable[Any]]) -> None:
+        for call in calls:
+            call.cancel_scope()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if tasks:
+            await asyncio.wait(tasks)
+        if self._session is not None:
+            await self._session.__aexit__(None, None, None)
 
     async def session(self) -> Session:
         """The Session of all calls, made at the first one."""
         if self._session is None:
             made = Session()
-            self._session = made  # entering it suspends nowhere
-            await made.__aenter__()
+            await made.__aenter__()  # suspends nowhere
+            self._session = made
         return self._session
-
-    def spawn(self, run: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine as a task. On the loop's thread only."""
-        task = self.loop.create_task(run)
-        self.tasks.add(task)  # the loop itself keeps no task alive
-        task.add_done_callback(self.tasks.discard)
 
 
 _lock = threading.Lock()
-_home: _Home | None = None
-#: Homes of the processes from which this one was forked. Their sockets are in use over there:
+_current: _LoopThread | None = None
+#: Loops of the processes from which this one was forked. Their sockets are in use over there:
 #: collecting them here would close them in an order that nobody has tried.
-_left_behind: list[_Home] = []
+_left_behind: list[_LoopThread] = []
 
 
-def _the_home() -> _Home:
-    global _home  # noqa: PLW0603  # one per process is the point
+def _submit(call: Cancellable[Any]) -> None:
+    """Begin a call on the process's loop, which is started if need be.
+
+    Raises:
+        SessionError: there can be no loop, or this is its own thread.
+    """
+    global _current  # noqa: PLW0603  # one per process is the point
+    if sys.is_finalizing():  # other threads do not run any more
+        raise SessionError("the interpreter is shutting down: blocking calls have no loop any more")
     with _lock:
-        if _home is None:
-            _home = _Home()
-        return _home
+        if _current is None:
+            try:
+                _current = _LoopThread()
+            except (OSError, RuntimeError) as error:  # no descriptor, no memory, no thread
+                raise SessionError(
+                    f"the event loop for blocking calls cannot be started: {error}"
+                ) from error
+        there = _current
+        if threading.current_thread() is there.thread:
+            raise SessionError("a blocking call on aiohaul's own loop would wait for itself")
+        there.calls.add(call)
+        call.loop_thread = there  # before the loop's thread sees the call
+        try:
+            there.loop.call_soon_threadsafe(call.begin)
+        except BaseException as error:
+            there.calls.discard(call)
+            if not isinstance(error, RuntimeError):
+                raise
+            _current = None
+            raise SessionError(_LOOP_ENDED) from error
 
 
 def _after_fork() -> None:
     """Leave the parent's loop to the parent: its thread does not exist here."""
-    global _home, _lock  # noqa: PLW0603  # one per process is the point
+    global _current, _lock  # noqa: PLW0603  # one per process is the point
     _lock = threading.Lock()  # another thread may have held it when this process came about
-    if _home is not None:
-        _left_behind.append(_home)
-        _home = None
+    if _current is not None:
+        _left_behind.append(_current)
+        _current = None
+    for group in list(_groups):
+        group.forget()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -112,47 +177,73 @@ class Cancellable(Generic[T]):
     """A call that is under way on the loop, and that any thread can cancel.
 
     Made by :func:`start`.
+
+    Attributes:
+        loop_thread: where it runs.
     """
+
+    loop_thread: _LoopThread
 
     def __init__(self, run: Callable[[Session], Awaitable[T]]) -> None:
         self._work = run
-        self._scope: anyio.CancelScope | None = None  # made on the loop, as anyio wants it
+        self._scope: anyio.CancelScope | None = None
+        self._task: asyncio.Task[None] | None = None  # the loop itself keeps no task alive
         self._changed = threading.Condition()
         self._results: list[T] = []
         self._failure: BaseException | None = None
         self._ended = False
         self._give_up: float | None = None
-        self._home = _the_home()
-        if threading.current_thread() is self._home.thread:
-            raise SessionError("a blocking call on aiohaul's own loop would wait for itself")
-        self._home.loop.call_soon_threadsafe(self._begin)
+        self._process = os.getpid()
+        _submit(self)
 
-    def _begin(self) -> None:
-        self._scope = anyio.CancelScope()
-        self._home.spawn(self._run(self._scope))
-
-    async def _run(self, scope: anyio.CancelScope) -> None:
+    def begin(self) -> None:
+        """Start the task. On the loop's thread only."""
+        if self._ended:  # with the loop, before it began
+            return
+        run = self._run()
         try:
-            with scope:
-                self._results.append(await self._work(await self._home.session()))
+            self._task = self.loop_thread.loop.create_task(run)
         except BaseException as error:  # noqa: BLE001  # it goes to the thread that waits
-            self._failure = error
+            run.close()
+            self.settle(failure=error)
+
+    async def _run(self) -> None:
+        try:
+            # Not sooner: anyio makes scopes in tasks only.
+            with anyio.CancelScope() as self._scope:
+                if self._give_up is not None:
+                    self._scope.cancel()
+                self._results.append(await self._work(await self.loop_thread.session()))
+        except BaseException as error:  # noqa: BLE001  # it goes to the thread that waits
+            self.settle(failure=error)
+        else:
+            self.settle()
+
+    def settle(self, failure: BaseException | None = None) -> None:
+        """Let those who wait have the outcome. The first one counts."""
+        with _lock:
+            self.loop_thread.calls.discard(self)
         with self._changed:
-            self._ended = True
-            self._changed.notify_all()
+            if not self._ended:
+                self._failure = failure
+                self._ended = True
+                self._changed.notify_all()
 
     def cancel(self) -> None:
         """End the call. Returns at once; what has ended already stays as it is."""
+        self._check_process()
         with self._changed:
             if self._ended or self._give_up is not None:
                 return
             self._give_up = time.monotonic() + GRACE
             self._changed.notify_all()
-        self._home.loop.call_soon_threadsafe(self._cancel_scope)
+        with suppress(RuntimeError):  # the loop is closed: the call has ended with it
+            self.loop_thread.loop.call_soon_threadsafe(self.cancel_scope)
 
-    def _cancel_scope(self) -> None:
+    def cancel_scope(self) -> None:
+        """Cancel what the task does. On the loop's thread only."""
         # The scope and not the task: what is shielded, such as StopTask, must go on.
-        if self._scope is not None:  # always: this came after _begin
+        if self._scope is not None:
             self._scope.cancel()
 
     def result(self) -> T:
@@ -164,9 +255,11 @@ class Cancellable(Generic[T]):
         Raises:
             CancelledError: it was cancelled (that of ``concurrent.futures``); raised within 1 s
                 of that, even if the cleanup goes on.
+            SessionError: its loop has ended, or runs in another process.
             BaseException: whatever the call raised. An interrupt of the waiting thread, after
                 the call was cancelled and had the same time for its cleanup.
         """
+        self._check_process()
         try:
             self._wait()
         except BaseException:  # Ctrl-C in the thread that waits
@@ -182,10 +275,18 @@ class Cancellable(Generic[T]):
     def _wait(self) -> None:
         with self._changed:
             while not self._ended:
+                if sys.is_finalizing():  # the loop's thread does not run any more
+                    raise SessionError("the interpreter is shutting down: this call will not end")
                 left = None if self._give_up is None else self._give_up - time.monotonic()
                 if left is not None and left <= 0:
                     return
                 self._changed.wait(left)
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            raise SessionError(
+                "this call runs in the process from which this one was forked: make it here anew"
+            )
 
 
 def start(
@@ -199,7 +300,7 @@ def start(
         kwargs: as above.
 
     Raises:
-        SessionError: called on that loop itself.
+        SessionError: called on that loop itself, or there can be no loop.
     """
     return Cancellable(partial(_applied, function, args, kwargs))
 
@@ -226,7 +327,7 @@ def call(
         kwargs: as above.
 
     Raises:
-        SessionError: called on that loop itself.
+        SessionError: called on that loop itself, or there can be no loop, or it has ended.
         BaseException: whatever ``function`` raises.
     """
     return start(function, *args, **kwargs).result()
@@ -236,6 +337,11 @@ class Calls:
     """The calls of one owner, which another thread ends."""
 
     def __init__(self) -> None:
+        self.forget()
+        _groups.add(self)
+
+    def forget(self) -> None:
+        """Begin anew, as a forked process does: its calls go on in the parent alone."""
         self._lock = threading.Lock()
         self._under_way: set[Cancellable[Any]] = set()
         self._refuse_next = False
@@ -275,3 +381,7 @@ class Calls:
             self._refuse_next = not under_way
         for each in under_way:
             each.cancel()
+
+
+#: Those of this process, for its forks: another thread may hold a lock of theirs at that moment.
+_groups: WeakSet[Calls] = WeakSet()
