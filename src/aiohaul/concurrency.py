@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from functools import wraps
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import anyio
 
 from aiohaul.errors import HaulError
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 async def work(jobs: Iterable[Callable[[], Awaitable[None]]], width: int) -> None:
@@ -40,6 +42,35 @@ async def work(jobs: Iterable[Callable[[], Awaitable[None]]], width: int) -> Non
         raise failures[0]
 
 
+def in_own_task(
+    function: Callable[P, Coroutine[Any, Any, T]],
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Run each call of a coroutine function in a task of its own.
+
+    For every public coroutine whose work has task groups or cancel scopes. Whoever awaits it keeps
+    asyncio's contract: a ``cancel()`` is never swallowed, ``cancelling()`` is afterwards what the
+    caller made it, and ``timeout``, ``TaskGroup`` and ``uncancel`` work as around
+    ``asyncio.sleep``. Task groups that nest break it in the caller's own task: anyio hands the
+    count of an inner group to the task that hosts the outer one, which is then uncancelled once
+    too often. In here no native cancellation arrives: the caller's cancels a scope, which
+    cancels whatever is awaited next until the work has ended.
+    """
+
+    @wraps(function)
+    async def hosted(*args: P.args, **kwargs: P.kwargs) -> T:
+        scope = anyio.CancelScope()
+        results: list[T] = []
+
+        async def host() -> None:
+            with scope:
+                results.append(await function(*args, **kwargs))
+
+        await _wait_out(host(), scope.cancel)
+        return results[0]
+
+    return hosted
+
+
 async def to_its_end(
     call: Callable[[], Awaitable[T]],
     grace: float | Callable[[], float],
@@ -56,28 +87,66 @@ async def to_its_end(
     It runs in a task of its own: a shield around the caller would not hold off asyncio's own
     ``task.cancel()``.
     """
-    shield = anyio.CancelScope(shield=True, deadline=anyio.current_time() + within)
-    ended = anyio.Event()
-    failures: list[Exception] = []
+    scope = anyio.CancelScope(deadline=anyio.current_time() + within)
 
-    async def run() -> None:
-        try:
-            with shield:
-                keep(await call())
-        except Exception as error:  # noqa: BLE001  # raised below, outside of an exception group
-            failures.append(error)
-        finally:
-            ended.set()
+    async def host() -> None:
+        with scope:
+            keep(await call())
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run)
-        try:
-            await ended.wait()
-        finally:
-            more = grace() if callable(grace) else grace
-            shield.deadline = min(shield.deadline, anyio.current_time() + more)
-    if failures:
-        raise failures[0]
+    def hurry() -> None:
+        more = grace() if callable(grace) else grace
+        scope.deadline = min(scope.deadline, anyio.current_time() + more)
+
+    await _wait_out(host(), hurry)
+
+
+async def _wait_out(work: Coroutine[Any, Any, None], end: Callable[[], None]) -> None:
+    """Run ``work`` in a task of its own, and wait until it has ended, whatever happens meanwhile.
+
+    Args:
+        work: the work.
+        end: called once the caller is cancelled.
+
+    Raises:
+        CancelledError: the caller was cancelled, also where the work failed or was done since: the
+            last one that arrived, so that a scope around takes only its own for its own.
+    """
+    task = asyncio.create_task(work)
+    cancelled = await _wait(task)
+    if cancelled is None:
+        return task.result()
+    end()
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            cancelled = await _wait(task) or cancelled
+    _report_failure(task)
+    try:
+        raise cancelled
+    finally:
+        del cancelled  # it refers to this frame
+
+
+async def _wait(task: asyncio.Task[None]) -> asyncio.CancelledError | None:
+    """Wait for a task: None once it has ended, or what cancels the wait."""
+    try:
+        await asyncio.wait((task,))
+    except asyncio.CancelledError as error:
+        return error  # behind the handler, so that the next one has not this one as its context
+    except BaseException:  # the caller's coroutine is closed: nobody waits any more
+        task.cancel()
+        raise
+    return None
+
+
+def _report_failure(task: asyncio.Task[None]) -> None:
+    """Tell the event loop of a failure in work that was cancelled, which nobody is raised.
+
+    Errors of this library are none: what they would have said is void with the cancellation.
+    """
+    failure = None if task.cancelled() else task.exception()
+    if isinstance(failure, Exception) and not isinstance(failure, HaulError):
+        context = {"message": "what was cancelled has failed", "exception": failure, "task": task}
+        task.get_loop().call_exception_handler(context)
 
 
 async def first_of(*calls: Callable[[], Awaitable[None]]) -> None:
@@ -220,10 +289,10 @@ class Place:
         """Called in the task that waits here, whenever it looks up."""
 
 
-P = TypeVar("P", bound=Place)
+V = TypeVar("V", bound=Place)
 
 
-class Rota(Generic[P]):
+class Rota(Generic[V]):
     """Those who wait for shared work; one of them does it for all, in its own task.
 
     No task of its own runs here. When the one on duty has what it waited for, or is cancelled,
@@ -231,10 +300,10 @@ class Rota(Generic[P]):
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[P, None] = {}
-        self._on_duty: P | None = None
+        self._waiting: dict[V, None] = {}
+        self._on_duty: V | None = None
 
-    def __iter__(self) -> Iterator[P]:
+    def __iter__(self) -> Iterator[V]:
         return iter(self._waiting)
 
     def __len__(self) -> int:
@@ -244,7 +313,7 @@ class Rota(Generic[P]):
         return place in self._waiting
 
     async def wait(
-        self, place: P, work: Callable[[], Awaitable[None]], stays: Callable[[], bool]
+        self, place: V, work: Callable[[], Awaitable[None]], stays: Callable[[], bool]
     ) -> None:
         """Wait until the place is settled, and work when on duty.
 

@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import Process
 
 from aiohaul.aws.clients import Clients
-from aiohaul.concurrency import work
+from aiohaul.concurrency import in_own_task, work
 from aiohaul.errors import HaulError
 from aiohaul.progress import OnProgress
 from aiohaul.report import Report
@@ -132,6 +132,7 @@ def definition(endpoint_url: str, directory: Path) -> dict[str, Any]:
     }
 
 
+@in_own_task
 async def run_demo(on_progress: OnProgress, *, objects: int = OBJECTS) -> Report:
     """Fill a bucket, wait for a file to arrive, haul everything to three places, move it away.
 

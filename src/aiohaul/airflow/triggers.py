@@ -29,7 +29,7 @@ from aiohaul.airflow.sharing import shared_session
 from aiohaul.airflow.telling import Json, failed, payload, succeeded, told
 from aiohaul.airflow.timing import Clock
 from aiohaul.compute.logs import LogLine
-from aiohaul.concurrency import to_its_end
+from aiohaul.concurrency import in_own_task, to_its_end
 from aiohaul.errors import (
     DurableTimeoutError,
     HaulError,
@@ -95,6 +95,7 @@ class HaulTrigger(BaseTrigger):
         """Do the work, and yield the one event that says how it ended."""
         yield _Event(await self._outcome())
 
+    @in_own_task
     async def _outcome(self) -> Json:
         try:
             async with shared_session(await connection_settings(self.aws_conn_id)) as session:

@@ -25,6 +25,7 @@ from aiohaul.aws.secrecy import quiet
 from aiohaul.aws.service import Service
 from aiohaul.aws.sockets import keepalive_socket
 from aiohaul.aws.transport import PlainTransport, Transport
+from aiohaul.concurrency import in_own_task
 from aiohaul.errors import SessionError, SettingsError
 from aiohaul.settings import Settings
 from aiohaul.telemetry.otel import active
@@ -95,6 +96,7 @@ class Clients:
         self._owner = (asyncio.get_running_loop(), os.getpid())
         return self
 
+    @in_own_task
     async def __aexit__(
         self,
         kind: type[BaseException] | None,

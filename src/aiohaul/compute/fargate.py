@@ -18,7 +18,7 @@ from aiohaul.compute.logs import LogStream, OnLog, stream_name
 from aiohaul.compute.starting import check_token, find, start
 from aiohaul.compute.stopping import Stopping
 from aiohaul.compute.task import Run, TaskResult, check_container, judged, out_of_time, too_late
-from aiohaul.concurrency import to_its_end
+from aiohaul.concurrency import in_own_task, to_its_end
 from aiohaul.errors import HaulError, ServiceError
 from aiohaul.hidden import revealed
 from aiohaul.parameters.single_flight import SingleFlight
@@ -68,6 +68,7 @@ class FargateHandler:
         self._settings = settings
         self._interval = interval
 
+    @in_own_task
     async def run(
         self,
         cluster: str,
@@ -194,6 +195,7 @@ class FargateHandler:
         await self._read_log(run, _LOG_LAG, _LOG_TIMEOUT)
         return judged(run)
 
+    @in_own_task
     async def stop(self, cluster: str, token: str, *, task: str | None = None) -> bool:
         """Stop what a call of :meth:`run` with this token left running.
 

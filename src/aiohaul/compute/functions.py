@@ -27,6 +27,7 @@ from aiohaul.compute.invocation import (
     never_ran,
     outcome_unknown,
 )
+from aiohaul.concurrency import in_own_task
 from aiohaul.errors import FunctionError, OutcomeUnknownError, ServiceError, UnreachableError
 from aiohaul.settings import Settings
 from aiohaul.telemetry.requests import failed_attempt
@@ -85,6 +86,7 @@ class LambdaHandler:
         self._clients = clients
         self._settings = settings
 
+    @in_own_task
     async def invoke(
         self,
         function: str,
@@ -157,6 +159,7 @@ class LambdaHandler:
             )
         )
 
+    @in_own_task
     async def start_durable(
         self,
         function: str,
@@ -223,6 +226,7 @@ class LambdaHandler:
             )
         return started.durable_arn
 
+    @in_own_task
     async def wait_durable(
         self,
         arn: str,

@@ -13,6 +13,7 @@ from aiohaul.aws.clients import Clients
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.compute.logs import LogLine
+from aiohaul.concurrency import in_own_task
 from aiohaul.looking import look_until_found
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.settings import Settings
@@ -34,6 +35,7 @@ class LogsHandler:
         self._clients = clients
         self._settings = settings
 
+    @in_own_task
     async def wait_for(
         self,
         group: str,

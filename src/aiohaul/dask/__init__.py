@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 
+from aiohaul.concurrency import in_own_task
 from aiohaul.dask.cluster import Cluster
 from aiohaul.dask.shards import Ledger
 from aiohaul.dask.worker import divisible
@@ -30,6 +31,7 @@ from aiohaul.tasks.transfer import settle
 __all__ = ["run"]
 
 
+@in_own_task
 async def run(
     definition: Mapping[str, Any],
     *,

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from aiohaul.concurrency import in_own_task
 from aiohaul.errors import TransferError
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.report import ActionReport, DestinationReport, TransferReport, summary
@@ -118,6 +119,7 @@ class S3Handler(Watches):
             await self._s3(), bucket, key, bucket_owner_full_control=bucket_owner_full_control
         )
 
+    @in_own_task
     async def copy(
         self,
         sources: Sequence[Source],
@@ -181,6 +183,7 @@ class S3Handler(Watches):
             raise TransferError(summary(report), report)
         return report
 
+    @in_own_task
     async def copy_all(
         self,
         sources: Sequence[Source],
@@ -217,6 +220,7 @@ class S3Handler(Watches):
         )
         return await fanout.copy(sources, destinations, action)
 
+    @in_own_task
     async def check(
         self,
         sources: Sequence[Source],
@@ -241,6 +245,7 @@ class S3Handler(Watches):
             sources, destinations, action
         )
 
+    @in_own_task
     async def clean(
         self, destinations: Sequence[AnyDestination], journal: Journal
     ) -> Sequence[Opened]:
@@ -269,6 +274,7 @@ class S3Handler(Watches):
         ]
         return identity(zip(destinations, ends, strict=True))
 
+    @in_own_task
     async def left_of(self, objects: Sequence[S3Object]) -> Objects:
         """Those of these objects of one bucket that are still there in this version.
 
@@ -279,6 +285,7 @@ class S3Handler(Watches):
         """
         return await objects_left(await self._s3(), objects)
 
+    @in_own_task
     async def act(
         self,
         objects: Sequence[S3Object],

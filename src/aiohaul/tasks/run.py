@@ -9,6 +9,7 @@ from typing import Any
 
 from anyio import to_thread
 
+from aiohaul.concurrency import in_own_task
 from aiohaul.errors import DefinitionError, SettingsError
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.report import Report
@@ -26,6 +27,7 @@ from aiohaul.tasks.turns import AT_ONCE
 from aiohaul.telemetry.runs import running
 
 
+@in_own_task
 async def run(
     definition: Mapping[str, Any],
     *,
@@ -127,6 +129,7 @@ def validate(definition: Mapping[str, Any], *, tasks: Tasks | None = None) -> No
     parse_any(definition, tasks)
 
 
+@in_own_task
 async def clean(
     definition: Mapping[str, Any],
     *,

@@ -15,7 +15,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import first_of, work
+from aiohaul.concurrency import first_of, in_own_task, work
 from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError
 from aiohaul.progress import OnProgress, Watching, ignore
 from aiohaul.s3.objects import S3Object, head_object, uri
@@ -113,6 +113,7 @@ class Watch(Viewer):
     async def __aenter__(self) -> Self:
         return self
 
+    @in_own_task
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -250,6 +251,7 @@ class Watch(Viewer):
 
     # The iteration
 
+    @in_own_task
     async def _step(self) -> None:
         """Look into what is known to have happened, or wait for something to happen."""
         if self._queue is None and self._open_queue is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
+from aiohaul.concurrency import in_own_task
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.selection import Conditions
@@ -40,6 +41,7 @@ class Watches:
         self._queues = queues
         self._settings = settings
 
+    @in_own_task
     async def wait_for(
         self,
         bucket: str,
@@ -165,6 +167,7 @@ class Watches:
             on_progress=on_progress or ignore,
         )
 
+    @in_own_task
     async def wait_for_line(
         self,
         bucket: str,
