@@ -6,6 +6,7 @@ one MiB on, and are copied in parts from one and a half.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ def quicken(set_to: Set) -> None:
     set_to(fargate, "_LOG_LAG", 0.0)
     set_to(fargate, "_LOG_TIMEOUT", 2.0)
     set_to(stopping, "_PATIENCE", 2.0)
-    for function in (S3Handler.copy_all, actions.act_on_objects):
+    for function in (inspect.unwrap(S3Handler.copy_all), actions.act_on_objects):
         defaults = {**(function.__kwdefaults__ or {}), "limits": LIMITS}
         set_to(function, "__kwdefaults__", defaults)
 

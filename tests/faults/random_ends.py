@@ -74,6 +74,9 @@ class RandomEnds:
         took = await campaign.cancelled(task)
         if took > AT_ONCE:
             self.wrong.append(f"{name}: cancelled after {turns} turns, it took {took:.2f} s")
+        # Of one that was done before it is 0.
+        if task.cancelling() != task.cancelled():
+            self.wrong.append(f"{name}: cancelled after {turns} turns, it is {task}")
         if task.cancelled():
             return True
         error = task.exception()
