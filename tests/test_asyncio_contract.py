@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 import asyncio_contract
 import public_calls
+from aiohaul import Stream
 from asyncio_contract import WAYS
 from faults import campaign, quick
 from public_calls import CALLS, Stage
@@ -22,6 +25,8 @@ _FAR = 400
 #: Turns after which what was ended once is ended again.
 _LATER = (0, 1, 3, 10)
 _LONG = 3600
+
+_request_id: ContextVar[str] = ContextVar("_request_id", default="none")
 
 
 def test_there_is_a_call_of_everything_that_is_awaited() -> None:
@@ -90,3 +95,22 @@ def _own_tasks() -> set[str]:
 def _is_own(task: asyncio.Task[Any]) -> bool:
     code: Any = getattr(task.get_coro(), "cr_code", None)
     return code is not None and "/aiohaul/" in code.co_filename
+
+
+async def test_context_variables_reach_what_the_caller_hands_over(
+    tmp_path: Path, moto: str
+) -> None:
+    """The call runs in a task of its own, in a copy of the caller's context."""
+    heard: set[str] = set()
+
+    def hear(_: object) -> None:
+        heard.add(_request_id.get())
+
+    async def chunks() -> AsyncIterator[bytes]:
+        heard.add(_request_id.get())
+        yield b"x"
+
+    async with Stage(tmp_path, moto) as stage:
+        _request_id.set("42")
+        await stage.home.copy([Stream("stream", chunks())], [stage.away()], on_progress=hear)
+    assert heard == {"42"}
