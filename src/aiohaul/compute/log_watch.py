@@ -14,6 +14,7 @@ from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.compute.logs import LogLine
 from aiohaul.looking import look_until_found
+from aiohaul.pickling import NotPicklable
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.settings import Settings
 
@@ -24,7 +25,7 @@ _ONE_GO = 1000
 _MILLISECONDS = 1000
 
 
-class LogsHandler:
+class LogsHandler(NotPicklable):
     """CloudWatch Logs as one identity sees them. Cheap to make: equal ones share clients.
 
     Made by :meth:`aiohaul.Session.logs`.
