@@ -7,8 +7,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from anyio import to_thread
-
 from aiohaul.concurrency import in_own_task
 from aiohaul.errors import DefinitionError, SettingsError
 from aiohaul.progress import OnProgress, ignore
@@ -25,6 +23,7 @@ from aiohaul.tasks.resume import identity
 from aiohaul.tasks.single import run_single
 from aiohaul.tasks.turns import AT_ONCE
 from aiohaul.telemetry.runs import running
+from aiohaul.threads import run_in_thread
 
 
 @in_own_task
@@ -93,7 +92,7 @@ async def run(
         raise SettingsError(f"state_age must be above 0 seconds, not {state_age}")
     if is_batch(definition):
         # Files are read, and a thousand definitions checked.
-        task = await to_thread.run_sync(parse_any, definition, tasks or {}, abandon_on_cancel=True)
+        task = await run_in_thread(parse_any, definition, tasks or {}, abandon_on_cancel=True)
     else:
         task = parse_any(definition, None)
         if state is not None:
