@@ -91,6 +91,16 @@ def test_imports_go_down(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", modules, ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_thread_of_the_applications_is_waited_for(file: Path) -> None:
+    """Those of anyio's limiter, and of asyncio's executor, may all wait for this library."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = {node.attr} if isinstance(node, ast.Attribute) else set()
+        if isinstance(node, ast.ImportFrom):
+            names = {alias.name for alias in node.names} | set((node.module or "").split("."))
+        assert not names & {"to_thread", "from_thread", "run_in_executor"}, file
+
+
+@pytest.mark.parametrize("file", modules, ids=lambda file: str(file.relative_to(ROOT)))
 def test_module_stays_readable(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= 400
 

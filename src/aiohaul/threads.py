@@ -92,12 +92,17 @@ class _Call(Generic[T]):
             # Without this frame, which holds the arguments.
             self._error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
 
-    def report(self, release: Callable[[], None]) -> None:
-        """Tell the task, and give the slot back. In the thread."""
+    def report(self, release: Callable[[], None]) -> bool:
+        """Tell the task, and give the slot back. In the thread.
+
+        Returns:
+            False if the loop is closed: nobody waits any more.
+        """
         try:
             self._loop.call_soon_threadsafe(self._end, release)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            self._result = self._error = None
+        except RuntimeError:
+            return False
+        return True
 
     def _end(self, release: Callable[[], None]) -> None:
         release()
@@ -163,9 +168,9 @@ class _Worker(threading.Thread):
             call.run()
             # Idle before the task knows: its next call finds this thread.
             level.idle.append(self)
-            call.report(level.release)
+            timeout = _IDLE_TIMEOUT if call.report(level.release) else 0
             del call  # with the bytes that it returned
-            if not self._given.acquire(timeout=_IDLE_TIMEOUT):
+            if not self._given.acquire(timeout=timeout):
                 try:
                     level.idle.remove(self)
                 except ValueError:  # it is being given a call at this very moment
@@ -216,9 +221,10 @@ class _Level:
 
     def release(self) -> None:
         """Give the slot of a call back. On the loop."""
-        self._slots.release()
-        if self._slots.total < MAX_THREADS:
-            self._slots.total += 1  # what kept threads from starting may have passed
+        slots = self._slots
+        slots.release()
+        if slots.total < MAX_THREADS:  # what kept threads from starting may have passed
+            slots.total = slots.total + 1 if slots.held else MAX_THREADS
 
     def end_idle(self) -> None:
         """End the threads without work."""
