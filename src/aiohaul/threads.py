@@ -20,6 +20,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from aiohaul.concurrency import Slots
 from aiohaul.errors import HaulError
+from aiohaul.user_code import user_code
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -58,7 +59,9 @@ async def run_in_thread(
     await (await _threads())[_depth.get()].start(call)
     with anyio.CancelScope(shield=not abandon_on_cancel):
         await call.wait(to_its_end=not abandon_on_cancel)
-    return call.outcome()
+    with user_code(f"{function!r} in a thread"):
+        outcome = call.outcome()
+    return outcome
 
 
 def end_idle_threads() -> None:

@@ -28,6 +28,7 @@ from aiohaul.s3.resuming.journal import Journal, Opened
 from aiohaul.s3.selection import Conditions, list_prefix, matching
 from aiohaul.s3.streaming.parts import LIMITS, Limits
 from aiohaul.s3.watching.watches import ANY_NAME, Watches
+from aiohaul.user_code import guarded, user_code
 
 #: S3Handler has a method of the name "list".
 Objects = list[S3Object]
@@ -158,6 +159,8 @@ class S3Handler(Watches):
             JournalError: the journal cannot be used.
             TransferError: something is not where it should be; carries the report.
         """
+        with user_code("iterating over what to copy"):
+            sources, destinations = tuple(sources), tuple(destinations)  # as they are now
         async with AsyncExitStack() as stack:
             kept = None
             if journal is not None:
@@ -213,12 +216,12 @@ class S3Handler(Watches):
         fanout = Fanout(
             self._clients,
             self._settings,
-            on_progress or ignore,
+            guarded("on_progress", on_progress),
             limits=limits,
             reread=reread,
             journal=journal,
         )
-        return await fanout.copy(sources, destinations, action)
+        return await fanout.copy(tuple(sources), tuple(destinations), action)
 
     @in_own_task
     async def check(
@@ -315,11 +318,11 @@ class S3Handler(Watches):
         """
         return await act_on_objects(
             await self._s3(),
-            objects,
+            tuple(objects),
             action,
             bucket_owner_full_control=bucket_owner_full_control,
             width=self._clients.max_requests,
-            on_progress=on_progress or ignore,
+            on_progress=guarded("on_progress", on_progress),
             journal=journal,
         )
 

@@ -139,7 +139,10 @@ class Course:
     def report(self) -> DestinationReport:
         """What it has, once each object is there or failed."""
         if self.left:
-            raise AssertionError(f"what became of {self.left} objects for {self.name} is not known")
+            raise HaulError(
+                f"what became of {self.left} objects for {self.name} is not known: tasks that were"
+                " copying them have ended without a word. Look what is there, and run again"
+            )
         return DestinationReport(
             destination=self.name,
             objects=self.objects,
