@@ -60,8 +60,7 @@ async def run_in_thread(
     with anyio.CancelScope(shield=not abandon_on_cancel):
         await call.wait(to_its_end=not abandon_on_cancel)
     with user_code(f"{function!r} in a thread"):
-        outcome = call.outcome()
-    return outcome
+        return call.outcome()
 
 
 def end_idle_threads() -> None:
