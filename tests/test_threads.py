@@ -11,8 +11,10 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from socket import AF_INET6, AF_UNSPEC
 from typing import Any
 
+import aiohttp
 import anyio
 import pytest
 import uvloop
@@ -20,9 +22,12 @@ from anyio import from_thread, to_thread
 
 import aiohaul
 from aiohaul import threads
+from aiohaul.aws import names
+from aiohaul.aws.names import Resolver
 from aiohaul.s3.local import list_files
 from aiohaul.s3.resuming.database import connected
 from aiohaul.threads import MAX_THREADS, end_idle_threads, run_in_thread
+from servers import KEY, REGION, SECRET
 from test_local import ANY
 
 #: Seconds after which what does not end has hung.
@@ -145,6 +150,42 @@ def test_functions_that_hold_all_threads_of_asyncio_have_their_work_done(run: Ru
         assert await asyncio.gather(*held) == list(range(HOLDERS))
 
     run(main())
+
+
+def test_names_are_looked_up_though_all_threads_of_asyncio_are_held(run: Run) -> None:
+    go = threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        held = [loop.run_in_executor(None, go.wait, HUNG) for _ in range(HOLDERS)]
+        found = await Resolver().resolve("localhost", 80, AF_UNSPEC)
+        go.set()
+        await asyncio.gather(*held)
+        assert found == await aiohttp.ThreadedResolver().resolve("localhost", 80, AF_UNSPEC)
+        with pytest.raises(OSError, match="Address family"):
+            await Resolver().resolve("127.0.0.1", 80, AF_INET6)
+
+    run(main())
+
+
+async def test_requests_look_names_up_in_the_threads_of_the_library(moto_url: str) -> None:
+    found = []
+
+    class Watched(Resolver):
+        async def resolve(self, host: str, *rest: Any, **more: Any) -> Any:
+            found.append(host)
+            return await super().resolve(host, *rest, **more)
+
+    url = moto_url.replace("127.0.0.1", "localhost")
+    settings = aiohaul.Settings(
+        access_key_id=KEY, secret_access_key=SECRET, region=REGION, endpoint_url=url
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(names, "Resolver", Watched)
+        async with aiohaul.Session() as session:
+            with pytest.raises(aiohaul.BucketNotFoundError):
+                await session.s3(settings).find("no-such-bucket")
+    assert set(found) == {"localhost"}
 
 
 # Calls --------------------------------------------------------------------------------------
