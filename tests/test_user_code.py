@@ -16,7 +16,6 @@ from aiohaul.aws.direct.exchange import Connections
 from aiohaul.aws.errors import translated
 from aiohaul.progress import Event, Found, TaskEnded, Watching
 from aiohaul.s3.local import LocalFile, look_at
-from aiohaul.threads import run_in_thread
 from aiohaul.user_code import user_code
 from fake_ecs import FakeEcs
 from servers import KEY, REGION, SECRET
@@ -335,11 +334,6 @@ async def test_cancellation_of_the_caller_is_none_of_a_request() -> None:
 # Calls --------------------------------------------------------------------------------------
 
 
-async def test_function_in_a_thread_that_raises_what_is_no_error(odd: BaseException) -> None:
-    with pytest.raises(aiohaul.HaulError, match=f"in a thread raised {named(odd)}"):
-        await run_in_thread(raising(odd), None)
-
-
 async def test_sources_that_change_meanwhile_are_copied_as_they_were(
     files: list[LocalFile], to: aiohaul.LocalDestination, tmp_path: Path
 ) -> None:
@@ -375,15 +369,18 @@ async def test_cleaning_without_a_journal_is_an_error_of_ours() -> None:
 
 
 async def test_definition_that_raises_what_is_no_error(odd: BaseException) -> None:
-    class Definition(dict[str, Any]):
+    class Raises(dict[str, Any]):
         def __getitem__(self, key: str) -> Any:
             raise odd
 
         def get(self, *_: Any) -> Any:
             raise odd
 
-    with pytest.raises(aiohaul.HaulError, match=named(odd)):
-        await aiohaul.run(Definition(type="transfer"))
+    with pytest.raises(aiohaul.HaulError, match=f"the definition raised {named(odd)}"):
+        await aiohaul.run(Raises(type="transfer"))
+    batch = {"type": "batch", "tasks": [{"order_id": 1, "task_id": "one"}]}
+    with pytest.raises(aiohaul.HaulError, match=f"the definition raised {named(odd)}"):
+        await aiohaul.run(batch, tasks=Raises())  # read in a thread
 
 
 @pytest.mark.parametrize("ends", [KeyboardInterrupt, SystemExit, ValueError])

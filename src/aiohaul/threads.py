@@ -20,7 +20,6 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from aiohaul.concurrency import Slots
 from aiohaul.errors import HaulError
-from aiohaul.user_code import user_code
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -59,8 +58,7 @@ async def run_in_thread(
     await (await _threads())[_depth.get()].start(call)
     with anyio.CancelScope(shield=not abandon_on_cancel):
         await call.wait(to_its_end=not abandon_on_cancel)
-    with user_code(f"{function!r} in a thread"):
-        return call.outcome()
+    return call.outcome()
 
 
 def end_idle_threads() -> None:

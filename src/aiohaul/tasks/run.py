@@ -92,13 +92,12 @@ async def run(
     if not state_age > 0:  # nor is NaN
         raise SettingsError(f"state_age must be above 0 seconds, not {state_age}")
     with user_code("reading the definition"):
-        batch = is_batch(definition)
-    if batch:
-        # Files are read, and a thousand definitions checked.
-        task = await run_in_thread(parse_any, definition, tasks or {}, abandon_on_cancel=True)
-    else:
-        with user_code("reading the definition"):
+        if is_batch(definition):
+            # Files are read, and a thousand definitions checked.
+            task = await run_in_thread(parse_any, definition, tasks or {}, abandon_on_cancel=True)
+        else:
             task = parse_any(definition, None)
+    if not isinstance(task, Batch):
         if state is not None:
             raise DefinitionError("type", "only batches keep a state; transfers have a journal")
         if at_once is not None:
