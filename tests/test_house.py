@@ -17,7 +17,7 @@ ROOT = Path(inspect.getfile(aiohaul)).parent
 #: From the ground up: a room imports from its own floor and those below.
 FLOORS = [
     {"hidden", "installed", "pickling"},
-    {"errors", "progress", "report", "concurrency", "looking", "logs", "telemetry"},
+    {"errors", "progress", "report", "concurrency", "looking", "logs", "telemetry", "threads"},
     {"settings"},
     {"aws"},
     {"s3", "compute", "parameters"},
@@ -79,6 +79,16 @@ def test_imports_go_down(file: Path) -> None:
         assert top != "opentaskpy"
         if top in {"botocore", "aiobotocore", "aiohttp"}:
             assert name.startswith("aiohaul.aws."), f"{name} knows {top}"
+
+
+@pytest.mark.parametrize("file", modules, ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_thread_of_the_applications_is_waited_for(file: Path) -> None:
+    """Those of anyio's limiter, and of asyncio's executor, may all wait for this library."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = {node.attr} if isinstance(node, ast.Attribute) else set()
+        if isinstance(node, ast.ImportFrom):
+            names = {alias.name for alias in node.names} | set((node.module or "").split("."))
+        assert not names & {"to_thread", "from_thread", "run_in_executor"}, file
 
 
 @pytest.mark.parametrize("file", modules, ids=lambda file: str(file.relative_to(ROOT)))

@@ -36,7 +36,7 @@ _LOOP_ENDED = (
 class _Daemons(ThreadPoolExecutor):
     """A daemon thread for each job: a process that is done waits for asyncio's own threads.
 
-    Jobs are few: asyncio looks names up in these threads, and aiobotocore reads certificates.
+    Jobs are few: aiobotocore reads certificates in these threads.
     """
 
     def submit(

@@ -338,3 +338,14 @@ class Rota(Generic[V]):
                 self._on_duty = next(iter(self._waiting), None)
                 if self._on_duty is not None:
                     self._on_duty.call()
+
+
+def is_cancelled() -> bool:
+    """Whether the running task is cancelled, or a scope of anyio around it.
+
+    If not, a CancelledError is not the running task's own: what it awaited was cancelled alone.
+    """
+    task = asyncio.current_task()
+    return anyio.current_effective_deadline() == -math.inf or (
+        task is not None and task.cancelling() > 0
+    )

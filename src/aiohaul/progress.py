@@ -207,5 +207,5 @@ Event = Watching | Found | Copied | Failed | Flagged | Acted | BatchEvent
 OnProgress = Callable[[Event], None]
 
 
-def ignore(event: Event) -> None:
+def ignore(event: object) -> None:
     """Do nothing: the default of ``on_progress``."""

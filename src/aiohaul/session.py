@@ -23,6 +23,7 @@ from aiohaul.s3.handler import S3Handler
 from aiohaul.s3.watching.polling import Polling
 from aiohaul.s3.watching.queues import Queues
 from aiohaul.settings import Settings
+from aiohaul.threads import end_idle_threads
 
 MAX_REQUESTS = 256
 
@@ -113,7 +114,10 @@ class Session(NotPicklable):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._clients.__aexit__(kind, error, traceback)
+        try:
+            await self._clients.__aexit__(kind, error, traceback)
+        finally:
+            end_idle_threads()
 
     def s3(self, settings: Settings | None = None) -> S3Handler:
         """S3 as these settings reach it.

@@ -19,6 +19,7 @@ from aiohaul.aws import models
 from aiohaul.aws.credentials import use_credentials
 from aiohaul.aws.direct.answers import timestamp
 from aiohaul.aws.errors import translated
+from aiohaul.aws.names import resolver
 from aiohaul.aws.pace import Pace
 from aiohaul.aws.plain import check_tls
 from aiohaul.aws.secrecy import quiet
@@ -208,7 +209,7 @@ class Clients:
             max_pool_connections=2 * self._bound(once=once) + 1,
             # Service decides what is sent again.
             retries={"mode": "standard", "total_max_attempts": 1},
-            connector_args={"socket_factory": keepalive_socket},
+            connector_args={"socket_factory": keepalive_socket, **resolver()},
             http_session_cls=PlainTransport if self.allow_http else Transport,
             # Some servers send the whole object's checksum with a range of it; what is read is
             # held against the listed ETag and size instead.

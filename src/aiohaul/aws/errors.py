@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import re
@@ -17,6 +18,7 @@ from aiohaul.aws.bounded import TooLongError
 from aiohaul.aws.error_codes import service_error
 from aiohaul.aws.plain import DISTRUSTED, is_distrusted
 from aiohaul.aws.secrecy import without_tokens
+from aiohaul.concurrency import is_cancelled
 from aiohaul.errors import (
     EndpointError,
     HaulError,
@@ -132,6 +134,15 @@ def _translation(  # noqa: PLR0911  # one for each kind
             return HaulError(
                 f"{operation} on {target} was not sent: it holds half of a Unicode character"
                 f" ({error.reason})"
+            )
+        case asyncio.CancelledError() if not is_cancelled():
+            return EndpointError(
+                "something that it waited for was cancelled, and not its caller.",
+                operation=operation,
+                target=target,
+                advice="Look for what ends tasks, or the loop's executor, beside this.",
+                code="Cancelled",
+                retryable=True,
             )
         case _ if isinstance(error, _NO_ANSWER):
             return _from_no_answer(error, operation, target)

@@ -24,6 +24,7 @@ from aiohaul.hidden import revealed
 from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.pickling import NotPicklable
 from aiohaul.settings import Settings
+from aiohaul.user_code import guarded, user_code
 
 #: Seconds until a task has to run.
 INIT_TIMEOUT = 60.0
@@ -139,6 +140,8 @@ class FargateHandler(NotPicklable):
         """
         plain, secret = revealed(_named(overrides))
         begun = anyio.current_time()
+        if on_log is not None:
+            on_log = guarded("on_log", on_log)
         run = Run(cluster, container, log_group, on_log, begun=begun, arn=task, secret=secret)
         if token is not None:
             run.token = check_token(token)
@@ -180,7 +183,8 @@ class FargateHandler(NotPicklable):
                 if run.arn is None:
                     await start(ecs, run, request)
             if run.arn is not None and on_start is not None:
-                await on_start(run.arn)
+                with user_code("on_start"):
+                    await on_start(run.arn)
             if not starting.cancelled_caught and ecs is not None:
                 check_container(run)
                 in_time = await self._follow(ecs, run, deadline, init_timeout)

@@ -16,8 +16,9 @@ from aiohaul.compute.logs import LogLine
 from aiohaul.concurrency import in_own_task
 from aiohaul.looking import look_until_found
 from aiohaul.pickling import NotPicklable
-from aiohaul.progress import OnProgress, ignore
+from aiohaul.progress import OnProgress
 from aiohaul.settings import Settings
+from aiohaul.user_code import guarded
 
 #: Seconds by which an event may come later than others of its time, and still be seen.
 LATENESS = 60.0
@@ -87,7 +88,7 @@ class LogsHandler(NotPicklable):
             where=f"the log group {group} (lines like {watch.pattern.pattern})",
             timeout=timeout,
             interval=interval,
-            on_progress=on_progress or ignore,
+            on_progress=guarded("on_progress", on_progress),
         )
 
 

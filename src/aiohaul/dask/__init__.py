@@ -21,12 +21,13 @@ from aiohaul.dask.cluster import Cluster
 from aiohaul.dask.shards import Ledger
 from aiohaul.dask.worker import divisible
 from aiohaul.errors import HaulError, NothingFoundError, SettingsError, TransferError
-from aiohaul.progress import Failed, Flagged, Found, OnProgress, ignore
+from aiohaul.progress import Failed, Flagged, Found, OnProgress
 from aiohaul.report import DestinationReport, Failure, TransferReport, summary
 from aiohaul.s3.copying.plan import Destination
 from aiohaul.s3.objects import uri
 from aiohaul.session import Session
 from aiohaul.tasks.transfer import settle
+from aiohaul.user_code import guarded
 
 __all__ = ["run"]
 
@@ -78,7 +79,7 @@ async def run(
     if not client.asynchronous:
         raise SettingsError("the client must be one of this loop: Client(…, asynchronous=True)")
     start = anyio.current_time()
-    tell = on_progress or ignore
+    tell = guarded("on_progress", on_progress)
     async with AsyncExitStack() as stack:
         if session is None:
             session = await stack.enter_async_context(Session())

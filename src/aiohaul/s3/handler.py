@@ -29,6 +29,7 @@ from aiohaul.s3.resuming.journal import Journal, Opened
 from aiohaul.s3.selection import Conditions, list_prefix, matching
 from aiohaul.s3.streaming.parts import LIMITS, Limits
 from aiohaul.s3.watching.watches import ANY_NAME, Watches
+from aiohaul.user_code import guarded, user_code
 
 #: S3Handler has a method of the name "list".
 Objects = list[S3Object]
@@ -159,6 +160,8 @@ class S3Handler(NotPicklable, Watches):
             JournalError: the journal cannot be used.
             TransferError: something is not where it should be; carries the report.
         """
+        with user_code("iterating over what to copy"):
+            sources, destinations = tuple(sources), tuple(destinations)  # as they are now
         async with AsyncExitStack() as stack:
             kept = None
             if journal is not None:
@@ -214,12 +217,12 @@ class S3Handler(NotPicklable, Watches):
         fanout = Fanout(
             self._clients,
             self._settings,
-            on_progress or ignore,
+            guarded("on_progress", on_progress),
             limits=limits,
             reread=reread,
             journal=journal,
         )
-        return await fanout.copy(sources, destinations, action)
+        return await fanout.copy(tuple(sources), tuple(destinations), action)
 
     @in_own_task
     async def check(
@@ -316,11 +319,11 @@ class S3Handler(NotPicklable, Watches):
         """
         return await act_on_objects(
             await self._s3(),
-            objects,
+            tuple(objects),
             action,
             bucket_owner_full_control=bucket_owner_full_control,
             width=self._clients.max_requests,
-            on_progress=on_progress or ignore,
+            on_progress=guarded("on_progress", on_progress),
             journal=journal,
         )
 

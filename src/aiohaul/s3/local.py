@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from anyio import to_thread
-
 from aiohaul.errors import LocalFileError
 from aiohaul.s3.private import PARTIAL
+from aiohaul.threads import run_in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ async def list_files(directory: str, pattern: re.Pattern[str]) -> list[LocalFile
     Raises:
         LocalFileError: the directory, or a file whose name matches, cannot be looked at.
     """
-    return await to_thread.run_sync(_list_files, directory, pattern)
+    return await run_in_thread(_list_files, directory, pattern, abandon_on_cancel=True)
 
 
 def _list_files(directory: str, pattern: re.Pattern[str]) -> list[LocalFile]:
@@ -97,7 +96,7 @@ async def look_at(paths: Iterable[Path]) -> list[LocalFile]:
     Raises:
         LocalFileError: one is not there, or cannot be looked at.
     """
-    return await to_thread.run_sync(_look_at, list(paths))
+    return await run_in_thread(_look_at, list(paths), abandon_on_cancel=True)
 
 
 def _look_at(paths: list[Path]) -> list[LocalFile]:
@@ -128,7 +127,7 @@ async def read_part(file: LocalFile, start: int, size: int) -> bytes:
     Raises:
         LocalFileError: it cannot be read, or is another version by now.
     """
-    return await to_thread.run_sync(_read_part, file, start, size)
+    return await run_in_thread(_read_part, file, start, size, abandon_on_cancel=True)
 
 
 def _read_part(file: LocalFile, start: int, size: int) -> bytes:
@@ -149,7 +148,7 @@ async def check_directory(directory: Path, *, create: bool) -> None:
     Raises:
         LocalFileError: it is not there and not to be created, or no directory.
     """
-    await to_thread.run_sync(_check_directory, directory, create)
+    await run_in_thread(_check_directory, directory, create)
 
 
 def _check_directory(directory: Path, create: bool) -> None:

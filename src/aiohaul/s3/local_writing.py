@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from anyio import from_thread, to_thread
+import anyio
 
 from aiohaul.aws.direct.payload import Bytes
+from aiohaul.concurrency import first_of
 from aiohaul.errors import LocalFileError, LocalFileExistsError
 from aiohaul.s3.local import LocalFile, explained, look
 from aiohaul.s3.private import NEW, PARTIAL, partial_beside, usual_mode
+from aiohaul.threads import run_in_thread
 
 #: Bytes that a copy between file systems reads at once.
 _CHUNK = 1024 * 1024
@@ -47,7 +49,7 @@ class PartialFile:
         Raises:
             LocalFileError: the directory is not writable or gone.
         """
-        await to_thread.run_sync(self._write, b"", 0)
+        await run_in_thread(self._write, b"", 0)
 
     async def put(self, data: Bytes) -> str:
         """Write all of it, and commit it.
@@ -58,7 +60,7 @@ class PartialFile:
         Raises:
             LocalFileError: as for :meth:`write` and :meth:`commit`.
         """
-        return await to_thread.run_sync(self._put, data)
+        return await run_in_thread(self._put, data)
 
     def _put(self, data: Bytes) -> str:
         self._write(data, 0)
@@ -70,7 +72,7 @@ class PartialFile:
         Raises:
             LocalFileError: the disk is full, or the directory is not writable or gone.
         """
-        await to_thread.run_sync(self._write, data, start)
+        await run_in_thread(self._write, data, start)
 
     def _write(self, data: Bytes, start: int) -> None:
         with explained("writing", self.target):
@@ -100,7 +102,7 @@ class PartialFile:
             LocalFileExistsError: there is a file, and it is not to be overwritten.
             LocalFileError: it cannot be written or renamed, or is not what was written.
         """
-        return await to_thread.run_sync(self._commit, size)
+        return await run_in_thread(self._commit, size)
 
     def _commit(self, size: int) -> str:
         with explained("writing", self.target):
@@ -139,7 +141,7 @@ class PartialFile:
 
     async def discard(self) -> None:
         """Leave nothing of it behind, unless it has its name already."""
-        await to_thread.run_sync(self._discard)
+        await run_in_thread(self._discard)
 
     def _discard(self) -> None:
         with explained("removing", self.partial):
@@ -153,7 +155,7 @@ async def touch_file(path: Path) -> None:
     Raises:
         LocalFileError: it cannot be written.
     """
-    await to_thread.run_sync(_touch_file, path)
+    await run_in_thread(_touch_file, path)
 
 
 def _touch_file(path: Path) -> None:
@@ -170,7 +172,7 @@ async def delete_file(file: LocalFile) -> None:
     Raises:
         LocalFileError: it is another version by now, or cannot be deleted.
     """
-    await to_thread.run_sync(_delete_file, file)
+    await run_in_thread(_delete_file, file)
 
 
 def _delete_file(file: LocalFile) -> None:
@@ -186,17 +188,28 @@ async def move_file(file: LocalFile, target: Path) -> None:
     Raises:
         LocalFileError: it is another version by now, or cannot be moved.
     """
-    await to_thread.run_sync(_move_file, file, target)
+    cancelled = threading.Event()
+
+    async def move() -> None:
+        await run_in_thread(_move_file, file, target, cancelled)
+
+    async def notice() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    await first_of(move, notice)
 
 
-def _move_file(file: LocalFile, target: Path) -> None:
+def _move_file(file: LocalFile, target: Path, cancelled: threading.Event) -> None:
     with _unchanged("moving", file):
         try:
             file.path.replace(target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            _copy_file(file, target)
+            _copy_file(file, target, cancelled)
             if look(file.path).version != file.version:  # that took its time
                 raise LocalFileError(
                     f"moving {file.path} failed: it changed while it was moved, and stays"
@@ -205,13 +218,14 @@ def _move_file(file: LocalFile, target: Path) -> None:
         sync_directory(target.parent)
 
 
-def _copy_file(file: LocalFile, target: Path) -> None:
+def _copy_file(file: LocalFile, target: Path, cancelled: threading.Event) -> None:
     partial = PartialFile(target, stat.S_IMODE(file.path.stat().st_mode))
     at = 0
     try:
         with file.path.open("rb") as opened:
             while data := opened.read(_CHUNK):
-                from_thread.check_cancelled()  # raises in here, once the move is cancelled
+                if cancelled.is_set():
+                    raise LocalFileError(f"moving {file.path} was cancelled: it stays")
                 partial._write(data, at)  # noqa: SLF001  # all of it in one thread
                 at += len(data)
         partial._commit(file.size)  # noqa: SLF001  # as above
@@ -235,7 +249,7 @@ async def remove_partial(path: str) -> None:
         LocalFileError: it cannot be removed.
     """
     if PARTIAL.fullmatch(os.path.basename(path)):  # noqa: PTH119  # a name, no look at the disk
-        await to_thread.run_sync(_remove, path)
+        await run_in_thread(_remove, path)
 
 
 def _remove(path: str) -> None:

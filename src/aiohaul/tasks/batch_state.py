@@ -23,13 +23,13 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-from anyio import to_thread
 
 from aiohaul.concurrency import to_its_end
-from aiohaul.errors import BatchBusyError, BatchStateError
+from aiohaul.errors import BatchBusyError, BatchStateError, HaulError
 from aiohaul.report import Order
 from aiohaul.s3.resuming.database import Kind, Shared, Statement, write_all
 from aiohaul.tasks.batches import Batch
+from aiohaul.threads import run_in_thread
 
 #: Seconds that a write may take once its batch is cancelled.
 _LAST_WRITE = 5.0
@@ -89,7 +89,7 @@ class BatchState:
     async def __aenter__(self) -> Self:
         try:
             await to_its_end(
-                partial(to_thread.run_sync, self._file.open, self._read), _LAST_WRITE, _ignore
+                partial(run_in_thread, self._file.open, self._read), _LAST_WRITE, _ignore
             )
         except BaseException:
             self._file.close()
@@ -149,11 +149,11 @@ class BatchState:
 
         async def write() -> None:
             async with self._turn:
-                await to_thread.run_sync(self._file.write, statements)
+                await run_in_thread(self._file.write, statements)
 
         try:
             await to_its_end(write, _LAST_WRITE, _ignore)
-        except BatchStateError as error:
+        except HaulError as error:
             _log.error("what has succeeded was not written down: %s", error)
 
     def _read(self, connection: sqlite3.Connection) -> None:

@@ -7,11 +7,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from anyio import to_thread
-
 from aiohaul.concurrency import in_own_task
 from aiohaul.errors import DefinitionError, SettingsError
-from aiohaul.progress import OnProgress, ignore
+from aiohaul.progress import OnProgress
 from aiohaul.report import Report
 from aiohaul.s3.objects import uri
 from aiohaul.s3.resuming.journal import Journal, Place
@@ -25,6 +23,8 @@ from aiohaul.tasks.resume import identity
 from aiohaul.tasks.single import run_single
 from aiohaul.tasks.turns import AT_ONCE
 from aiohaul.telemetry.runs import running
+from aiohaul.threads import run_in_thread
+from aiohaul.user_code import guarded, user_code
 
 
 @in_own_task
@@ -91,11 +91,13 @@ async def run(
         raise SettingsError(f"at_once must be at least 1, not {at_once}")
     if not state_age > 0:  # nor is NaN
         raise SettingsError(f"state_age must be above 0 seconds, not {state_age}")
-    if is_batch(definition):
-        # Files are read, and a thousand definitions checked.
-        task = await to_thread.run_sync(parse_any, definition, tasks or {}, abandon_on_cancel=True)
-    else:
-        task = parse_any(definition, None)
+    with user_code("reading the definition"):
+        if is_batch(definition):
+            # Files are read, and a thousand definitions checked.
+            task = await run_in_thread(parse_any, definition, tasks or {}, abandon_on_cancel=True)
+        else:
+            task = parse_any(definition, None)
+    if not isinstance(task, Batch):
         if state is not None:
             raise DefinitionError("type", "only batches keep a state; transfers have a journal")
         if at_once is not None:
@@ -107,7 +109,7 @@ async def run(
             kept = await stack.enter_async_context(BatchState(state, task, state_age))
         if session is None:
             session = await stack.enter_async_context(Session())
-        tell = ignore if on_progress is None else on_progress  # which may be empty, and false
+        tell = guarded("on_progress", on_progress)
         if isinstance(task, Batch):
             return await run_batch(
                 task, session, tell, journal=journal, state=kept, at_once=at_once or AT_ONCE

@@ -7,7 +7,8 @@ from hashlib import sha256
 from typing import TypeVar
 
 import anyio
-from anyio import to_thread
+
+from aiohaul.threads import run_in_thread
 
 T = TypeVar("T")
 #: What a large answer is read into is a bytearray, which nobody changes from then on.
@@ -46,7 +47,7 @@ async def computed(function: Callable[[Bytes], T], data: Bytes) -> T:
     """``function(data)``, in a thread if it may take long."""
     if len(data) <= HASH_INLINE:
         return function(data)
-    return await to_thread.run_sync(function, data, abandon_on_cancel=True)
+    return await run_in_thread(function, data, abandon_on_cancel=True)
 
 
 def hexdigest(data: Bytes) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from anyio import to_thread
-
 from aiohaul.aws.service import Service
 from aiohaul.errors import (
     CollisionError,
@@ -27,6 +25,7 @@ from aiohaul.s3.objects import touch_object, uri
 from aiohaul.s3.private import folds_case
 from aiohaul.s3.resuming.journal import Entry
 from aiohaul.s3.streaming.writers import FileWriter, ObjectWriter, Writer
+from aiohaul.threads import run_in_thread
 
 #: Writes of a plan that are checked on the event loop: some 20 ms.
 _CHECK_INLINE = 10_000
@@ -86,7 +85,7 @@ class Course:
         if isinstance(self.destination, LocalDestination):
             try:
                 await check_directory(self.destination.directory, create=self.destination.create)
-                await to_thread.run_sync(check_names, self.destination, sources)
+                await run_in_thread(check_names, self.destination, sources)
             except HaulError as error:
                 self.gate.stopped = error
 
@@ -140,7 +139,10 @@ class Course:
     def report(self) -> DestinationReport:
         """What it has, once each object is there or failed."""
         if self.left:
-            raise AssertionError(f"what became of {self.left} objects for {self.name} is not known")
+            raise HaulError(
+                f"what became of {self.left} objects for {self.name} is not known: tasks that were"
+                " copying them have ended without a word. Look what is there, and run again"
+            )
         return DestinationReport(
             destination=self.name,
             objects=self.objects,
@@ -195,7 +197,7 @@ async def check_plan(
     if len(sources) * len(ends) <= _CHECK_INLINE:
         check()
     else:
-        await to_thread.run_sync(check, abandon_on_cancel=True)
+        await run_in_thread(check, abandon_on_cancel=True)
 
 
 def may_pass(error: HaulError) -> bool:

@@ -10,14 +10,14 @@ import anyio
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
 from aiohaul.concurrency import Budget, work
-from aiohaul.errors import HaulError
+from aiohaul.errors import HaulError, JournalError
 from aiohaul.progress import Found, OnProgress
 from aiohaul.report import DestinationReport
 from aiohaul.s3.copying import plan
 from aiohaul.s3.copying.course import Course, check_plan
 from aiohaul.s3.copying.errands import Errand, budgets, is_large, is_small, through_here
 from aiohaul.s3.copying.gate import Gate
-from aiohaul.s3.copying.outcomes import Outcomes
+from aiohaul.s3.copying.outcomes import CallbackError, Outcomes
 from aiohaul.s3.copying.plan import AnyDestination, LocalDestination, Source
 from aiohaul.s3.copying.reread import check_same
 from aiohaul.s3.copying.server_side import PartsNotCopiedError, copy_server_side
@@ -98,10 +98,10 @@ class Fanout:
         """
         try:
             return await self._copy(sources, destinations, action)
-        except BaseExceptionGroup as group:
-            if self._outcomes.callback_failure is not None:
-                raise self._outcomes.callback_failure from group
-            raise
+        except (BaseExceptionGroup, CallbackError):
+            if self._outcomes.callback_failure is None:
+                raise
+        raise self._outcomes.callback_failure
 
     async def _copy(
         self,
@@ -146,7 +146,7 @@ class Fanout:
             What was left, and is not any more. What is still there is logged.
         """
         if self._journal is None:
-            raise AssertionError("nothing is known without a journal")
+            raise JournalError("what interrupted copies left is known from their journal: give it")
         await self._set_course([], destinations)
         home = None
         if any(endpoint for endpoint, _, _ in self._journal.opened):

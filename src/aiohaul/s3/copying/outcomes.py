@@ -24,6 +24,10 @@ from aiohaul.telemetry.runs import Copies
 _TAKEN = (ObjectExistsError, LocalFileExistsError)
 
 
+class CallbackError(Exception):
+    """``on_progress`` raised an error. That may be a HaulError, and yet no failure of a copy."""
+
+
 class Outcomes:
     """What became of the copies, as it comes in.
 
@@ -67,7 +71,7 @@ class Outcomes:
             self._on_progress(event)
         except Exception as error:
             self.callback_failure = error  # raised by Fanout as it is, not as part of a group
-            raise
+            raise CallbackError from error
 
     def next_pass(self, *, last: bool) -> list[Errand]:
         """What is to be tried again, also where a destination could not be reached."""

@@ -20,11 +20,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-from anyio import to_thread
 
 from aiohaul.concurrency import to_its_end
-from aiohaul.errors import JournalBusyError, JournalError
+from aiohaul.errors import HaulError, JournalBusyError, JournalError
 from aiohaul.s3.resuming.database import Kind, Shared, Statement
+from aiohaul.threads import run_in_thread
 
 #: Seconds that the last writes may take.
 _LAST_WRITES = 5.0
@@ -136,7 +136,7 @@ class Journal:
     async def __aenter__(self) -> Self:
         try:
             await to_its_end(
-                partial(to_thread.run_sync, self._file.open, self._read), _LAST_WRITES, _ignore
+                partial(run_in_thread, self._file.open, self._read), _LAST_WRITES, _ignore
             )
         except BaseException:
             self._file.close()
@@ -197,7 +197,7 @@ class Journal:
         """Write what is to be written; where that fails, what was copied is copied all the same."""
         try:
             await self.flush()
-        except JournalError as error:
+        except HaulError as error:
             _log.error("%s", error)
 
     async def _write_on(self) -> None:
@@ -216,7 +216,7 @@ class Journal:
             written: list[None] = []
             # Whoever is cancelled meanwhile, by asyncio itself as well: the thread goes on, and
             # this waits for it. What it writes to must not be closed, nor used by another thread.
-            write = partial(to_thread.run_sync, self._file.write, batch)
+            write = partial(run_in_thread, self._file.write, batch)
             try:
                 await to_its_end(write, _LAST_WRITES, written.append)
             finally:

@@ -17,6 +17,7 @@ from aiohaul.s3.streaming import parts
 from aiohaul.s3.streaming.checksums import Checksum, told
 from aiohaul.s3.streaming.parts import Layout, Part
 from aiohaul.s3.streaming.stream import Stream
+from aiohaul.user_code import user_code
 
 #: What of an object's description travels with its bytes.
 DESCRIPTION = (
@@ -218,9 +219,10 @@ class StreamReader:
         _, size = part
         while len(self._left) < size and not self._ended:
             try:
-                if self._chunks is None:
-                    self._chunks = aiter(self._source.chunks)
-                self._left += await anext(self._chunks)
+                with user_code(f"reading {self._source.uri}", StreamError):
+                    if self._chunks is None:
+                        self._chunks = aiter(self._source.chunks)
+                    self._left += await anext(self._chunks)
             except StopAsyncIteration:
                 self._ended = True
             except HaulError:

@@ -11,7 +11,7 @@ from typing import Any
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
 from aiohaul.concurrency import in_own_task
-from aiohaul.progress import OnProgress, ignore
+from aiohaul.progress import OnProgress
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.selection import Conditions
 from aiohaul.s3.watching.polling import Polling
@@ -20,6 +20,7 @@ from aiohaul.s3.watching.tail import Tail
 from aiohaul.s3.watching.waiting import Wait
 from aiohaul.s3.watching.watch import Watch
 from aiohaul.settings import Settings
+from aiohaul.user_code import guarded
 
 ANY_NAME = re.compile("")
 #: Seconds between two listings while a queue tells what happens.
@@ -99,7 +100,7 @@ class Watches:
             reconcile=reconcile,
             conditions=conditions,
             early=early,
-            on_progress=on_progress or ignore,
+            on_progress=guarded("on_progress", on_progress),
         )
         opened = await self._queue(queue) if queue is not None else None
         return await wait.found(self._polling, await self._s3(), opened)
@@ -164,7 +165,7 @@ class Watches:
             existing=existing,
             since=since,
             horizon=horizon,
-            on_progress=on_progress or ignore,
+            on_progress=guarded("on_progress", on_progress),
         )
 
     @in_own_task
@@ -204,7 +205,7 @@ class Watches:
             at_end=at_end,
             timeout=timeout,
             interval=interval,
-            on_progress=on_progress or ignore,
+            on_progress=guarded("on_progress", on_progress),
         )
 
     async def tail_begin(self, tail: Tail, *, at_end: bool) -> None:
