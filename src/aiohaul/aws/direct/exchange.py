@@ -77,7 +77,7 @@ class Connections:
         head = request_head(method, url, sent)
         origin = url[: url.index("/", url.index("://") + 3) + 1]
         try:
-            connection = self._kept(origin) or await self._made(origin)
+            connection = await self._kept(origin) or await self._made(origin)
             reply = await connection.exchange(
                 head, body, bodiless=method == "HEAD", room=_asked_for(headers)
             )
@@ -104,20 +104,22 @@ class Connections:
         self._idle.clear()
         self._count = 0
 
-    def _kept(self, origin: str) -> Connection | None:
+    async def _kept(self, origin: str) -> Connection | None:
         """The connection that was used last, of those that are still good."""
-        kept = self._idle.get(origin)
-        if not kept:
-            return None
         until = self._loop.time() - _KEPT
-        while kept:
+        while kept := self._idle.get(origin):
             self._count -= 1
             connection = kept.pop()
             if not kept:
                 del self._idle[origin]
-            if connection.is_open and connection.idle_since > until:
+            usable = False
+            try:
+                usable = connection.idle_since > until and await connection.is_usable()
+            finally:
+                if not usable:
+                    connection.close()
+            if usable:
                 return connection
-            connection.close()
         return None
 
     async def _made(self, origin: str) -> Connection:
