@@ -16,7 +16,18 @@ import aiohaul
 ROOT = Path(inspect.getfile(aiohaul)).parent
 #: From the ground up: a room imports from its own floor and those below.
 FLOORS = [
-    {"errors", "hidden", "progress", "report", "concurrency", "looking", "logs", "telemetry"},
+    {
+        "errors",
+        "hidden",
+        "progress",
+        "report",
+        "concurrency",
+        "looking",
+        "logs",
+        "shortage",
+        "telemetry",
+        "version",
+    },
     {"settings"},
     {"aws"},
     {"s3", "compute", "parameters"},
