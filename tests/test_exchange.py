@@ -508,7 +508,7 @@ async def test_connections_that_nobody_uses_are_closed(monkeypatch: pytest.Monke
 async def test_no_more_connections_are_kept_than_the_session_allows() -> None:
     connector = aiohttp.TCPConnector(limit=6)
     async with Saying() as one, Saying() as other, aiohttp.ClientSession(connector=connector) as s:
-        made = Connections(s)
+        made = Connections(s, most=3)
         for server in (one, other):
             url = f"{server.url}/k"
             await asyncio.gather(*(made.exchange("GET", url, {}, b"") for _ in range(3)))
@@ -699,4 +699,5 @@ def test_nothing_else_is_raised_for_any_bytes(data: bytes) -> None:
 async def test_all_first_requests_share_their_connections() -> None:
     async with Transport(timeout=(5, 5)) as transport:
         made = await asyncio.gather(*(transport.connections() for _ in range(5)))
+        await transport.end()
     assert len({id(each) for each in made}) == 1

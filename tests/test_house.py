@@ -16,8 +16,18 @@ import aiohaul
 ROOT = Path(inspect.getfile(aiohaul)).parent
 #: From the ground up: a room imports from its own floor and those below.
 FLOORS = [
-    {"hidden", "installed", "pickling"},
-    {"errors", "progress", "report", "concurrency", "looking", "logs", "telemetry", "threads"},
+    {"hidden", "installed", "pickling", "version"},
+    {
+        "errors",
+        "progress",
+        "report",
+        "concurrency",
+        "looking",
+        "logs",
+        "shortage",
+        "telemetry",
+        "threads",
+    },
     {"settings"},
     {"aws"},
     {"s3", "compute", "parameters"},

@@ -206,4 +206,4 @@ async def test_cancelled_renewal_leaves_it_to_the_next(server: FakeRole) -> None
             await service._renewal.renew(used)
         assert scope.cancelled_caught
         await made.s3().touch("bucket", "k")
-    assert server.assumed == 2
+    assert server.assumed in (2, 3)  # the one that was cancelled may have been sent

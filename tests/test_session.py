@@ -58,9 +58,12 @@ async def test_other_loop_is_refused(moto_s3: Store) -> None:
 
 async def test_forked_child_is_refused(moto_s3: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     async with session(moto_s3) as made:
-        monkeypatch.setattr(os, "getpid", lambda: -1)
-        with pytest.raises(aiohaul.SessionError, match="parent process"):
-            await made.s3().head("b", "k")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: -1)
+            with pytest.raises(aiohaul.SessionError, match="parent process"):
+                await made.s3().head("b", "k")
+            with pytest.raises(aiohaul.SessionError, match="leave it where it was entered"):
+                await made.__aexit__(None, None, None)
 
 
 async def test_handlers_share_clients_by_settings(moto_s3: Store) -> None:

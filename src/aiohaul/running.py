@@ -19,6 +19,7 @@ from aiohaul.logs import current_run
 from aiohaul.report import BatchReport
 from aiohaul.s3.private import write_private
 from aiohaul.screen import Display
+from aiohaul.shortage import explained_shortage
 from aiohaul.tasks.run import run
 from aiohaul.timeline import timeline
 
@@ -90,7 +91,8 @@ def _write(file: Path, text: str, what: str) -> None:
     except FileNotFoundError as error:
         raise LocalFileError(f"there is no folder {file.parent} for the {what} {file}") from error
     except OSError as error:
-        raise LocalFileError(f"writing the {what} {file} failed: {error.strerror}") from error
+        reason = explained_shortage(error)
+        raise LocalFileError(f"writing the {what} {file} failed: {reason}") from error
 
 
 def run_batch_file(chosen: argparse.Namespace, definition: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ from aiohaul.s3.handler import S3Handler
 from aiohaul.s3.watching.polling import Polling
 from aiohaul.s3.watching.queues import Queues
 from aiohaul.settings import Settings
+from aiohaul.shortage import explained_shortage
 from aiohaul.threads import end_idle_threads
 
 MAX_REQUESTS = 256
@@ -188,5 +189,6 @@ def _readable(ca_bundle: str | PathLike[str] | None) -> str | None:
     try:
         ssl.create_default_context(cafile=path)
     except OSError as error:  # SSLError is one
-        raise SettingsError(f"ca_bundle {path} cannot be used: {error}") from error
+        reason = explained_shortage(error)
+        raise SettingsError(f"ca_bundle {path} cannot be used: {reason}") from error
     return path

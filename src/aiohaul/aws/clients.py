@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
+import warnings
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.metadata import version
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 import anyio
 from aiobotocore.config import AioConfig
@@ -20,16 +21,19 @@ from aiohaul.aws.credentials import use_credentials
 from aiohaul.aws.direct.answers import timestamp
 from aiohaul.aws.errors import translated
 from aiohaul.aws.names import resolver
+from aiohaul.aws.owner import Owner
 from aiohaul.aws.pace import Pace
 from aiohaul.aws.plain import check_tls
 from aiohaul.aws.secrecy import quiet
 from aiohaul.aws.service import Service
 from aiohaul.aws.sockets import keepalive_socket
-from aiohaul.aws.transport import PlainTransport, Transport
+from aiohaul.aws.transport import Transports
 from aiohaul.concurrency import in_own_task
 from aiohaul.errors import SessionError, SettingsError
 from aiohaul.settings import Settings
+from aiohaul.shortage import check_descriptors
 from aiohaul.telemetry.otel import active
+from aiohaul.version import own_version
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
@@ -40,15 +44,32 @@ MAX_INVOCATIONS = 4096
 _UNDO_TIMEOUT = 120.0
 #: How long closing connections may take when a Session ends.
 _CLOSE_TIMEOUT = 5.0
+#: Services that are kept for the next call, those used last; each is of one identity.
+_KEPT = 128
 
 _Environment = frozenset[tuple[str, str]]
+
+
+class _Identity:
+    """Who sends requests. It lives as long as one of its services is kept, or in use.
+
+    Attributes:
+        lock: held while one of its services is made.
+        session: botocore's, which has its credentials; None until they are settled.
+    """
+
+    def __init__(self) -> None:
+        self.lock = anyio.Lock()
+        self.session: AioSession | None = None
 
 
 class Clients:
     """Clients shared by service and settings, and a bound on the requests in flight.
 
     An async context manager: leaving it closes every connection, whatever happened. It belongs
-    to the event loop and the process that entered it.
+    to the event loop and the process that entered it. All services share their connections. Of
+    any number of identities, those that were used last are kept; the others are forgotten once
+    nobody uses them.
 
     Args:
         settings: who and where, for what the settings of a call leave open.
@@ -78,23 +99,25 @@ class Clients:
         self.direct = direct and os.environ.get("AIOHAUL_DIRECT") != "0"
         self.allow_http = allow_http or os.environ.get("AIOHAUL_ALLOW_HTTP") == "1"
         self.ca_bundle = ca_bundle
-        self.max_requests = max_requests
+        self.max_requests = _affordable(max_requests)
         self.max_invocations = _affordable(max_invocations)
-        self._stack = AsyncExitStack()
-        self._locks: dict[tuple[Settings, _Environment], anyio.Lock] = {}
-        self._paces: dict[tuple[str, bool, str], Pace] = {}
-        self._sessions: dict[tuple[Settings, _Environment], AioSession] = {}
-        self._services: dict[tuple[str, bool, Settings, _Environment], Service] = {}
+        self._transports = Transports(plain=self.allow_http, most_kept=self.max_requests)
+        self._identities: WeakValueDictionary[tuple[Settings, _Environment], _Identity] = (
+            WeakValueDictionary()
+        )
+        self._paces: WeakValueDictionary[tuple[str, bool, str], Pace] = WeakValueDictionary()
+        self._services: WeakValueDictionary[tuple[str, bool, Settings, _Environment], Service] = (
+            WeakValueDictionary()
+        )
+        #: the services that are kept, the last used one last
+        self._kept: OrderedDict[Service, None] = OrderedDict()
         active()  # for the requests of this Session
-        self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
-        self._ended = False
+        self._owner = Owner()
         self._undoable: set[tuple[anyio.CancelScope, anyio.Event]] = set()
         self._loader: Any = None
 
     async def __aenter__(self) -> Self:
-        if self._owner is not None:
-            raise SessionError("this Session was entered before: make a new one")
-        self._owner = (asyncio.get_running_loop(), os.getpid())
+        self._owner.enter()
         return self
 
     @in_own_task
@@ -104,16 +127,30 @@ class Clients:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._owner.check_place()
         for scope, _ in self._undoable:
             scope.cancel()
         with anyio.move_on_after(_UNDO_TIMEOUT, shield=True):
             for _, undone in list(self._undoable):
                 await undone.wait()
-        self._ended = True
-        self._services.clear()
-        self._sessions.clear()
+        self._owner.ended = True
+        self._kept.clear()
         with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
-            await self._stack.aclose()
+            await self._transports.end()
+
+    def __del__(self) -> None:
+        owner: Owner | None = getattr(self, "_owner", None)
+        if owner is None or owner.ended or owner.loop is None:
+            return
+        owner.ended = True
+        self._transports.end_soon(owner.loop)
+        warnings.warn(
+            "a Session was dropped that is not closed; its connections are closed now. Use 'async"
+            " with aiohaul.Session() as session', which closes them in time",
+            ResourceWarning,
+            source=self,
+            stacklevel=2,
+        )
 
     def resolve(self, settings: Settings | None) -> Settings:
         """The settings that a call with ``settings`` will use."""
@@ -135,35 +172,54 @@ class Clients:
             SettingsError: no credentials, region or profile.
             ServiceError: the role may not be assumed (STS AssumeRole).
         """
-        self._check_owner()
+        self._owner.check()
         settings = self.resolve(settings)
         environment = _environment(os.environ)
         key = (name, once, settings, environment)
         found = self._services.get(key)
-        if found is not None:
-            return found
-        # One at a time: botocore's get_credentials has no lock of its own. That is one for each
-        # identity: where STS does not answer for one, the others go on.
-        async with self._locks.setdefault(key[2:], anyio.Lock()):
-            if key not in self._services:
-                client = await self._create(name, settings, environment, self._config(once=once))
-                # The client has asked for them: they are kept, and no provider is asked again.
-                credentials = await (await self._session(settings, environment)).get_credentials()
-                if self._ended:  # meanwhile; the stack was closed without the new client
-                    await self._stack.aclose()
-                self._check_owner()
-                place = (name, once, client.meta.endpoint_url)
-                pace = self._paces.setdefault(place, Pace(self._bound(once=once)))
-                self._services[key] = Service(
-                    client, pace, self._check_owner, credentials, direct=self.direct
-                )
-            return self._services[key]
+        if found is None:
+            identity = self._identities.setdefault(key[2:], _Identity())
+            # One at a time: botocore's get_credentials has no lock of its own. That is one for
+            # each identity: where STS does not answer for one, the others go on.
+            async with identity.lock:
+                found = self._services.get(key)
+                if found is None:
+                    found = await self._made(name, settings, identity, once=once)
+                    if identity.session is None:  # without credentials: they are looked for anew
+                        return found
+                    self._services[key] = found
+        self._keep(found)
+        return found
+
+    def _keep(self, service: Service) -> None:
+        """Keep a service that is used now, and forget those that were used long ago."""
+        self._kept[service] = None
+        self._kept.move_to_end(service)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+
+    async def _made(
+        self, name: str, settings: Settings, identity: _Identity, *, once: bool
+    ) -> Service:
+        client = await self._create(name, settings, identity, self._config())
+        credentials = None
+        if identity.session is not None:
+            # The client has asked for them: they are kept, and no provider is asked again.
+            credentials = await identity.session.get_credentials()
+        if credentials is None:
+            identity.session = None
+        if self._owner.ended:  # meanwhile, without the new client
+            await self._transports.end()
+        self._owner.check()
+        place = (name, once, client.meta.endpoint_url)
+        pace = self._paces.setdefault(place, Pace(self._bound(once=once)))
+        return Service(client, pace, self._owner.check, credentials, identity, direct=self.direct)
 
     async def _create(
-        self, name: str, settings: Settings, environment: _Environment, config: AioConfig
+        self, name: str, settings: Settings, identity: _Identity, config: AioConfig
     ) -> Any:
         with translated("creating a client", name), quiet():
-            session = await self._session(settings, environment)
+            session = await self._session(settings, identity)
             creator = session.create_client(
                 name,
                 region_name=settings.region,
@@ -172,17 +228,19 @@ class Clients:
                 verify=self.ca_bundle,
             )
             try:
-                client = await self._stack.enter_async_context(creator)
+                # Never left: all that it holds is the transport, which is everybody's.
+                client = await creator.__aenter__()
             except ValueError as error:  # botocore's word for an endpoint that is no URL
                 raise SettingsError(f"a client for {name} cannot be made: {error}") from error
         if not self.allow_http:
             check_tls(client.meta.endpoint_url)
         return client
 
-    async def _session(self, settings: Settings, environment: _Environment) -> AioSession:
-        found = self._sessions.get((settings, environment))
-        if found is not None:
-            return found
+    async def _session(self, settings: Settings, identity: _Identity) -> AioSession:
+        if identity.session is not None:
+            return identity.session
+        # botocore takes a file that cannot be opened for one that has nothing in it.
+        check_descriptors()
         session = AioSession()
         if self._loader is None:
             self._loader = models.loader(session)
@@ -191,26 +249,25 @@ class Clients:
         session.get_component("response_parser_factory").set_parser_defaults(
             timestamp_parser=timestamp
         )
-        session.user_agent_extra = f"aiohaul/{version('aiohaul')} {session.user_agent_extra}"
-        config = self._config(once=False)
+        session.user_agent_extra = f"aiohaul/{own_version()} {session.user_agent_extra}"
+        config = self._config()
         await use_credentials(session, settings, config, self.ca_bundle)
-        self._sessions[settings, environment] = session
+        identity.session = session
         return session
 
     def _bound(self, *, once: bool) -> int:
         return self.max_invocations if once else self.max_requests
 
-    def _config(self, *, once: bool) -> AioConfig:
+    def _config(self) -> AioConfig:
         return AioConfig(
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
-            # There is no timeout for a wait for the pool: the slots must be the tighter bound,
-            # beside the connections that are kept for requests of the direct way.
-            max_pool_connections=2 * self._bound(once=once) + 1,
+            # The slots are the bound: there is no timeout for a wait for the pool.
+            max_pool_connections=0,
             # Service decides what is sent again.
             retries={"mode": "standard", "total_max_attempts": 1},
             connector_args={"socket_factory": keepalive_socket, **resolver()},
-            http_session_cls=PlainTransport if self.allow_http else Transport,
+            http_session_cls=self._transports,
             # Some servers send the whole object's checksum with a range of it; what is read is
             # held against the listed ETag and size instead.
             response_checksum_validation="when_required",
@@ -239,17 +296,6 @@ class Clients:
             undone.set()
         if scope.cancelled_caught:
             raise SessionError(f"the Session ended before {what}")
-
-    def _check_owner(self) -> None:
-        if self._owner is None:
-            raise SessionError("this Session is not entered: use 'async with Session() as session'")
-        if self._ended:
-            raise SessionError("this Session has ended: make a new one")
-        loop, pid = self._owner
-        if pid != os.getpid():
-            raise SessionError("this Session belongs to the parent process: make a new one")
-        if loop is not asyncio.get_running_loop():
-            raise SessionError("this Session belongs to another event loop: make one for this loop")
 
 
 def _environment(environ: Mapping[str, str]) -> _Environment:

@@ -1,15 +1,18 @@
-"""The connections of requests: whether one may have reached its server, and what it leaves behind.
+"""The connections that aiohttp makes and keeps: which are used, and what requests leave on them.
 
-It has reached nobody while it still waits for its connection.
+A request has reached nobody while it still waits for its connection.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol
+
+from aiohaul.aws.sockets import IdleCheck
 
 
 class Note(Protocol):
@@ -38,9 +41,12 @@ def noting(note: Note) -> Iterator[None]:
 
 
 def telling(connector: Any) -> Any:
-    """Make a connector of aiohttp's tell who waits for its connections.
+    """Make a connector of aiohttp's tell who waits for its connections, and look at kept ones.
 
-    And let what a request has not sent by its end go with it: a server that takes no bytes would
+    aiohttp uses a kept connection again unless it has seen its end, also where an answer has
+    arrived on it meanwhile: the next request would take that for its own.
+
+    What a request has not sent by its end goes with it: a server that takes no bytes would
     hold a connection that is closed, which sends what it has first, for as long as it likes.
     """
     connect = connector.connect
@@ -51,17 +57,56 @@ def telling(connector: Any) -> Any:
             # Once: a second connection is that of another try, and says nothing of the first.
             _note.set(None)
             note(reached=False)
-        connection = await connect(*arguments, **options)
+        while not await _is_usable(connection := await connect(*arguments, **options)):
+            connection.transport.abort()
+            connection.close()
         if note is not None:
             note(reached=True)
-        connection.add_callback(partial(_discard, connection.transport))
+        connection.add_callback(partial(_leave, connection.transport, connection.protocol))
         return connection
 
     connector.connect = connect_and_tell
     return connector
 
 
-def _discard(transport: Any) -> None:
+class _Idle(asyncio.Protocol):
+    """Stands in for aiohttp's protocol while a connection is kept: whatever arrives ends it."""
+
+    def __init__(self, transport: Any, protocol: Any) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self.check = IdleCheck(transport)
+
+    def data_received(self, data: bytes) -> None:  # noqa: ARG002  # nobody has asked for it
+        self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocol.connection_lost(exc)
+
+
+async def _is_usable(connection: Any) -> bool:
+    """True for a new connection, and for one that is as it was left: that is handed back."""
+    idle = connection.transport.get_protocol()
+    if not isinstance(idle, _Idle):
+        return True
+    try:
+        quiet = await idle.check.is_quiet()
+    except BaseException:
+        connection.transport.abort()
+        connection.close()
+        raise
+    # What has come with the last answer is known to aiohttp's protocol alone.
+    if not quiet or connection.protocol.should_close:
+        return False
+    connection.transport.set_protocol(connection.protocol)
+    return True
+
+
+def _leave(transport: Any, protocol: Any) -> None:
     """Called when a request is done with its connection: what is left to send is nobody's."""
-    if transport is not None and transport.get_write_buffer_size():
+    if transport is None or transport.is_closing():
+        return
+    if transport.get_write_buffer_size():
         transport.abort()
+    elif transport.get_protocol() is protocol:
+        transport.set_protocol(_Idle(transport, protocol))

@@ -26,6 +26,7 @@ from aiohaul.errors import (
     SettingsError,
     UnreachableError,
 )
+from aiohaul.shortage import shortage
 
 _NO_SETTINGS = (
     botocore.NoCredentialsError,
@@ -118,6 +119,8 @@ def _translation(  # noqa: PLR0911  # one for each kind
     error: BaseException, operation: str, target: str
 ) -> HaulError | None:
     """What an error is here; None if it is none of theirs."""
+    if advice := shortage(error):
+        return _from_shortage(error, operation, target, advice)
     match error:
         case botocore.ClientError():
             return _from_answer(error, operation, target)
@@ -173,6 +176,22 @@ def _from_no_answer(error: BaseException, operation: str, target: str) -> Servic
     )
 
 
+def _from_shortage(error: BaseException, operation: str, target: str, advice: str) -> ServiceError:
+    beneath = getattr(error, "kwargs", {}).get("error", error)
+    number = getattr(beneath, "errno", None) or 0
+    # Memory may be short after a request was sent, too.
+    never = number in _NO_DESCRIPTOR or isinstance(beneath, RuntimeError) or _never_sent(error)
+    cls = UnreachableError if never else EndpointError
+    return cls(
+        f"{_without_query(error) or type(error).__name__}.",
+        operation=operation,
+        target=target,
+        advice=advice,
+        code=errno.errorcode.get(number, type(beneath).__name__),
+        retryable=True,
+    )
+
+
 def _from_answer(error: botocore.ClientError, operation: str, target: str) -> ServiceError:
     without_tokens(error)
     answer = error.response
@@ -211,7 +230,7 @@ def _never_sent(error: BaseException) -> bool:
         case botocore.EndpointConnectionError():
             return isinstance(beneath, (aiohttp.ClientConnectorError, socket.gaierror))
         case _:
-            return isinstance(beneath, OSError) and beneath.errno in _NO_DESCRIPTOR
+            return False
 
 
 def _without_query(error: BaseException) -> str:

@@ -53,10 +53,13 @@ class Service:
         pace: Pace,
         check: Callable[[], None],
         credentials: Any = None,
+        identity: object = None,
         *,
         direct: bool = True,
     ) -> None:
         self._client = client
+        #: kept as long as this is
+        self._identity = identity
         self._name: str = client.meta.service_model.service_name
         self._wire = Wire(client, credentials if direct else None)
         self._renewal = Renewal(credentials)

@@ -1,7 +1,9 @@
-"""Sockets whose keepalive survives a NAT gateway."""
+"""Sockets: keepalive that survives a NAT gateway, and a look at what has arrived."""
 
 from __future__ import annotations
 
+import asyncio
+import select
 import socket
 from typing import Any
 
@@ -9,6 +11,8 @@ from typing import Any
 KEEPALIVE_IDLE = 60
 KEEPALIVE_INTERVAL = 30
 KEEPALIVE_PROBES = 5
+#: Turns of the event loop within which it reads what has arrived: asyncio needs two.
+_TURNS = 4
 
 
 def keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
@@ -29,3 +33,36 @@ def keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
         if hasattr(socket, option):
             made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return made
+
+
+class IdleCheck:
+    """Tells whether a kept connection may be used again: one system call.
+
+    It may not if its server has closed it, or if anything has arrived on it: that would be taken
+    for the answer to the next request.
+
+    Args:
+        transport: of the connection. Its protocol must close it when it is given anything.
+    """
+
+    __slots__ = ("_encrypted", "_poll", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._encrypted = transport.get_extra_info("sslcontext") is not None
+        self._poll = select.poll()
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    async def is_quiet(self) -> bool:
+        """True if the connection is open, and nothing has arrived on it."""
+        for _ in range(_TURNS):
+            # In this order: the descriptor of a closed connection may be another one's by now.
+            if self._transport.is_closing():
+                return False
+            if not self._poll.poll(0):
+                return True
+            if not self._encrypted:
+                return False
+            # It may be a session ticket, which concerns TLS alone: let the event loop read it.
+            await asyncio.sleep(0)
+        return False

@@ -6,6 +6,7 @@ import logging
 import math
 import random
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import anyio
 
@@ -74,7 +75,7 @@ class Stopping:
     """The stops of all runs of a session."""
 
     def __init__(self) -> None:
-        self._spacings: dict[Service, Spacing] = {}
+        self._spacings: WeakKeyDictionary[Service, Spacing] = WeakKeyDictionary()
 
     async def leave_nothing(self, ecs: Service, run: Run) -> bool:
         """Stop the task of a run if it may still run, whatever happens to the caller.

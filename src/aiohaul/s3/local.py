@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aiohaul.errors import LocalFileError
 from aiohaul.s3.private import PARTIAL
+from aiohaul.shortage import explained_shortage
 from aiohaul.threads import run_in_thread
 
 
@@ -172,6 +173,6 @@ def explained(doing: str, path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LocalFileError(f"{doing} {path} failed: {error.strerror or error}") from error
+        raise LocalFileError(f"{doing} {path} failed: {explained_shortage(error)}") from error
     except ValueError as error:  # a NUL in the path
         raise LocalFileError(f"{doing} {path!r} failed: {error}") from error

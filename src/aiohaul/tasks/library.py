@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from aiohaul.errors import DefinitionError, UnsupportedError
+from aiohaul.shortage import explained_shortage
 
 #: Definitions by task_id, or the folder that has them as ``{task_id}.json``, at any depth.
 Tasks = Mapping[str, Mapping[str, Any]] | Path
@@ -124,7 +125,7 @@ def read(file: Path) -> Any:
     try:
         text = file.read_text(encoding="utf-8-sig")  # some editors put a byte order mark first
     except OSError as error:
-        raise DefinitionError("", f"it cannot be read: {error.strerror}") from error
+        raise DefinitionError("", f"it cannot be read: {explained_shortage(error)}") from error
     except ValueError as error:
         raise DefinitionError("", f"it is not JSON: {error}") from error
     try:

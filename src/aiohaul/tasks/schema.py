@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 from referencing import Registry, Resource
 
 from aiohaul.errors import DefinitionError, UnsupportedError
+from aiohaul.s3.local import explained
 
 #: A name, not a place: relative references resolve only under a scheme that has paths.
 _ROOT = "file:///aiohaul/"
@@ -56,8 +57,11 @@ def check(schema: str, value: Any, path: Path = ()) -> None:
 
     Raises:
         DefinitionError: with everything that is wrong; its path is that of the first.
+        LocalFileError: the schemas cannot be read at this moment.
     """
-    errors = _validator(schema).iter_errors(value)
+    with explained("reading the schemas of", "aiohaul"):
+        validator = _validator(schema)
+    errors = validator.iter_errors(value)
     # A misspelt key comes before the key that it leaves missing: it explains it.
     order = sorted(errors, key=lambda e: (len(e.path), e.validator != "additionalProperties"))
     problems = [(shown(path + place), problem) for place, problem in map(_explain, order)]

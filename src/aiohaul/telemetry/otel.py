@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from aiohaul.version import own_version
 
 try:
     from opentelemetry import metrics, trace
@@ -42,7 +43,7 @@ class Meters:
     """The instruments, of whatever provider the application has set."""
 
     def __init__(self) -> None:
-        meter = metrics.get_meter("aiohaul", _version())
+        meter = metrics.get_meter("aiohaul", own_version())
         self.requests = meter.create_counter(
             "aiohaul.requests", "{request}", "Requests to AWS, each attempt by itself"
         )
@@ -70,14 +71,7 @@ def meters() -> Meters:
 @lru_cache(maxsize=1)
 def tracer() -> Any:
     """The tracer, made once."""
-    return trace.get_tracer("aiohaul", _version())
-
-
-def _version() -> str:
-    try:
-        return version("aiohaul")
-    except PackageNotFoundError:
-        return ""
+    return trace.get_tracer("aiohaul", own_version())
 
 
 def failed(span: Any, problem: str) -> None:

@@ -11,6 +11,7 @@ from aiohaul.aws.bounded import TooLongError, check_length
 from aiohaul.aws.direct.framing import HEAD_LIMIT, Chunks, Head, MalformedAnswerError, read_head
 from aiohaul.aws.direct.payload import Bytes
 from aiohaul.aws.direct.sending import Sending
+from aiohaul.aws.sockets import IdleCheck
 
 #: Bytes of a body that are written without giving the event loop a turn.
 _ONE_GO = 64 * 1024
@@ -97,7 +98,12 @@ class Connection(asyncio.BufferedProtocol):
         # What aiohttp has read of it and not asked for is no part of the next answer.
         self.is_open = not (self._transport.is_closing() or self._former.should_close)
         self.idle_since = self._active = self._loop.time()
+        self._check = IdleCheck(self._transport)
         self._transport.set_protocol(self)
+
+    async def is_usable(self) -> bool:
+        """True if it can be given another request: nothing has arrived since the last answer."""
+        return self.is_open and await self._check.is_quiet() and self.is_open
 
     async def exchange(
         self, head: bytes, body: Bytes, *, bodiless: bool = False, room: int = 0

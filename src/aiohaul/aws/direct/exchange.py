@@ -33,8 +33,8 @@ _KEPT = 15.0
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 #: Origins that are remembered.
 _ORIGINS = 1024
-#: Connections that are kept where the session's connector has no limit.
-_MOST = 256
+#: Connections that are kept, unless another number is asked for.
+MOST = 256
 
 
 class Connections:
@@ -42,11 +42,11 @@ class Connections:
 
     Args:
         session: aiohttp's, which makes the connections, and closes them all when it is closed. Its
-            connector must allow as many as are used at once, and half of them more: those that
-            are kept.
+            connector must allow as many as are used at once, and as many more as are kept.
+        most: connections that are kept.
     """
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, most: int = MOST) -> None:
         self._session = session
         self._loop = asyncio.get_running_loop()
         #: by origin, the last used one last
@@ -54,8 +54,7 @@ class Connections:
         self._count = 0
         #: those that are used too
         self._all: WeakSet[Connection] = WeakSet()
-        limit = session.connector.limit if session.connector is not None else 0
-        self._most = limit // 2 or _MOST
+        self._most = most
         self._sweep: asyncio.TimerHandle | None = None
         #: what aiohttp's connector is asked for: it looks at the origin alone
         self._asked: dict[str, aiohttp.ClientRequest] = {}
@@ -77,7 +76,7 @@ class Connections:
         head = request_head(method, url, sent)
         origin = url[: url.index("/", url.index("://") + 3) + 1]
         try:
-            connection = self._kept(origin) or await self._made(origin)
+            connection = await self._kept(origin) or await self._made(origin)
             reply = await connection.exchange(
                 head, body, bodiless=method == "HEAD", room=_asked_for(headers)
             )
@@ -104,20 +103,22 @@ class Connections:
         self._idle.clear()
         self._count = 0
 
-    def _kept(self, origin: str) -> Connection | None:
+    async def _kept(self, origin: str) -> Connection | None:
         """The connection that was used last, of those that are still good."""
-        kept = self._idle.get(origin)
-        if not kept:
-            return None
         until = self._loop.time() - _KEPT
-        while kept:
+        while kept := self._idle.get(origin):
             self._count -= 1
             connection = kept.pop()
             if not kept:
                 del self._idle[origin]
-            if connection.is_open and connection.idle_since > until:
+            usable = False
+            try:
+                usable = connection.idle_since > until and await connection.is_usable()
+            finally:
+                if not usable:
+                    connection.close()
+            if usable:
                 return connection
-            connection.close()
         return None
 
     async def _made(self, origin: str) -> Connection:

@@ -32,8 +32,8 @@ T = TypeVar("T")
 
 #: How often a bucket's requests may differ before they are no longer compared.
 _LESSONS = 3
-#: Ways that are kept, one for each operation and bucket.
-_ROUTES = 4096
+#: Ways that are kept, one for each operation and bucket: some 1.2 KB each.
+_ROUTES = 1024
 #: Answers from here on are no success.
 _FAILURE = 300
 #: What botocore makes of an answer of 200 that carries an error.
@@ -294,9 +294,9 @@ class Wire:
         theirs = routes.seen(request)
         if not routes.is_of(theirs, known.request, unsigned):
             return
-        if len(self._ways) + len(self._lessons) >= _ROUTES:
-            self._ways.clear()
-            self._lessons.clear()
+        for learnt in (self._ways, self._lessons):
+            if len(learnt) >= _ROUTES:  # the one that was learnt first is learnt once more
+                learnt.pop(next(iter(learnt)), None)
         self._ways.pop(key, None)  # another region: the way up to now was the wrong one
         route = routes.route_of(theirs, unsigned)
         if route is not None and await self._is_same(route, known, unsigned, theirs):

@@ -41,6 +41,10 @@ class Rename:
     pattern: re.Pattern[str]
     sub: str
 
+    def __init__(self, pattern: str | re.Pattern[str], sub: str) -> None:
+        object.__setattr__(self, "pattern", re.compile(pattern))
+        object.__setattr__(self, "sub", sub)
+
     def apply(self, name: str) -> str:
         """The new name; the old one if the pattern is not in it."""
         return self.pattern.sub(self.sub, name)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohaul.errors import HaulError
+from aiohaul.shortage import explained_shortage, shortage
 
 #: Seconds that another process may hold the database.
 _BUSY_TIMEOUT = 5.0
@@ -80,7 +81,8 @@ class Shared:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = locked(self._lock_path)
         except (OSError, ValueError) as error:  # a NUL, or half of a character
-            raise kind.error(f"{kind.name} {str(self.path)!r} cannot be used: {error}") from error
+            reason = explained_shortage(error) if isinstance(error, OSError) else error
+            raise kind.error(f"{kind.name} {str(self.path)!r} cannot be used: {reason}") from error
         if self._lock is None:
             raise kind.busy(
                 f"this {kind.part} is under way elsewhere with {kind.name} {self.path}: wait for"
@@ -157,6 +159,8 @@ def unusable(path: Path, error: Exception, anew: str) -> str:
     """Why a database cannot be used, and what to do: such as to remove it "to begin anew"."""
     if path.is_dir():
         return "it is a directory. Name a file"
+    if advice := shortage(error):
+        return f"{error}. {advice}"
     return f"{error}. Name another file, or remove this one {anew}"
 
 
@@ -192,6 +196,9 @@ def locked(path: Path) -> int | None:
         except BlockingIOError:
             os.close(opened)
             return None
+        except OSError:
+            os.close(opened)
+            raise
         # Whoever held it before may have removed the file between the two calls.
         try:
             if os.fstat(opened).st_ino == path.stat().st_ino:

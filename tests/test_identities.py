@@ -1,0 +1,185 @@
+"""Any number of identities and buckets in one Session, and what is short for a while."""
+
+from __future__ import annotations
+
+import gc
+import resource
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiohaul
+from aiohaul.aws import clients
+from aiohaul.aws.direct import wire
+from compute_fixtures import KEYS, REGION
+from kept_server import KeptServer
+from servers import KEY, SECRET
+from store import Store
+
+FOUND = b'HTTP/1.1 200 OK\r\ncontent-length: 7\r\netag: "x"\r\nlast-modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n\r\n'  # noqa: E501  # one line as it is sent
+
+
+@pytest.fixture
+def server() -> Iterator[KeptServer]:
+    with KeptServer(lambda _: FOUND) as made:
+        yield made
+
+
+def identity(number: int) -> aiohaul.Settings:
+    return aiohaul.Settings(**KEYS, session_token=f"token-{number}")
+
+
+async def test_identities_share_connections_and_those_used_long_ago_are_let_go(
+    server: KeptServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "_KEPT", 3)
+    async with aiohaul.Session(region=REGION, endpoint_url=server.url) as session:
+        for _ in range(2):
+            for number in range(12):
+                assert (await session.s3(identity(number)).head("bucket", "k")).size == 7
+        gc.collect()
+        assert len(session._clients._services) == 3
+        assert len(session._clients._identities) == 3
+        assert server.accepted == 1
+
+
+async def test_identity_that_is_in_use_is_not_let_go(
+    server: KeptServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "_KEPT", 1)
+    async with aiohaul.Session(region=REGION, endpoint_url=server.url) as session:
+        used = await session._clients.service("s3", identity(0))
+        for number in range(1, 4):
+            await session.s3(identity(number)).head("bucket", "k")
+            await used.call("head_object", "it", Bucket="bucket", Key="k")
+        assert await session._clients.service("s3", identity(0)) is used
+        tokens = [head.split(b"X-Amz-Security-Token: ")[-1][:7] for head in server.requests]
+        assert tokens.count(b"token-0") == 3
+
+
+@pytest.mark.usefixtures("direct_unless_told_otherwise")
+async def test_ways_to_buckets_are_bounded(
+    server: KeptServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "_ROUTES", 4)
+    async with aiohaul.Session(region=REGION, endpoint_url=server.url, **KEYS) as session:
+        for number in (*range(10), 9, 9):
+            await session.s3().head(f"bucket-{number}", "k")
+        service = await session._clients.service("s3")
+        assert [bucket for _, bucket in service._wire._ways] == [
+            f"bucket-{n}" for n in (6, 7, 8, 9)
+        ]
+
+
+async def test_credentials_that_come_later_are_found(
+    server: KeptServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    async with aiohaul.Session(region=REGION, endpoint_url=server.url) as session:
+        with pytest.raises(aiohaul.SettingsError, match="credentials"):
+            await session.s3().head("bucket", "k")
+        file.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+        assert (await session.s3().head("bucket", "k")).size == 7
+
+
+# Shortages ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """What is open stays open; nothing else can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiohaul.aws.service.pause_before", lambda *_: 0)
+
+
+Door = Callable[[aiohaul.Session, Store, str, Path], Awaitable[Any]]
+
+
+async def _head(session: aiohaul.Session, _: Store, bucket: str, __: Path) -> None:
+    await session.s3().head(bucket, "k")
+
+
+async def _download(session: aiohaul.Session, _: Store, bucket: str, folder: Path) -> None:
+    s3 = session.s3()
+    await s3.copy(
+        await s3.find(bucket), [aiohaul.LocalDestination(directory=folder / "copies", create=True)]
+    )
+
+
+async def _journal(session: aiohaul.Session, _: Store, bucket: str, folder: Path) -> None:
+    s3 = session.s3()
+    found = await s3.find(bucket)
+    destination = aiohaul.Destination(bucket=bucket, directory="copies")
+    await s3.copy(found, [destination], journal=folder / "journal")
+
+
+async def _local(_: aiohaul.Session, s3: Store, bucket: str, folder: Path) -> None:
+    await aiohaul.run(
+        {
+            "type": "transfer",
+            "source": {
+                "directory": str(folder),
+                "fileRegex": "file",
+                "protocol": {"name": "local"},
+            },
+            "destination": [{"bucket": bucket, "directory": "d", "protocol": s3.protocol()}],
+        }
+    )
+
+
+async def _definition(_: aiohaul.Session, s3: Store, bucket: str, folder: Path) -> None:
+    await aiohaul.run(
+        {
+            "type": "transfer",
+            "source": {"bucket": bucket, "fileRegex": "k", "protocol": s3.protocol()},
+            "destination": [{"directory": str(folder), "protocol": {"name": "local"}}],
+        }
+    )
+
+
+async def _bundle(_: aiohaul.Session, __: Store, ___: str, ____: Path) -> None:
+    aiohaul.Session(ca_bundle="/etc/ssl/certs/ca-certificates.crt")
+
+
+DOORS: dict[str, Door] = {
+    "head": _head,
+    "download": _download,
+    "journal": _journal,
+    "local": _local,
+    "definition": _definition,
+    "bundle": _bundle,
+}
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+@pytest.mark.parametrize("door", DOORS)
+async def test_no_descriptor_left_is_said_with_what_to_do_and_passes(
+    moto_s3: Store, tmp_path: Path, door: str, used: bool
+) -> None:
+    bucket = await moto_s3.bucket()
+    await moto_s3.put(bucket, "k", b"x")
+    (tmp_path / "file").write_bytes(b"x")
+    async with aiohaul.Session(
+        region=REGION, endpoint_url=moto_s3.url, access_key_id=KEY, secret_access_key=SECRET
+    ) as session:
+        if used:
+            await session.s3().find(bucket)
+        with no_descriptor_left():
+            with pytest.raises(aiohaul.HaulError, match="ulimit -n") as said:
+                await DOORS[door](session, moto_s3, bucket, tmp_path)
+            assert "remove this" not in str(said.value)
+        await DOORS[door](session, moto_s3, bucket, tmp_path)
