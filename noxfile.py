@@ -181,17 +181,19 @@ def everything(session: nox.Session, cell: str) -> None:
 
 
 def installed(session: nox.Session, cell: str) -> None:
-    """Install what a cell has, resolved in one step. uv is the one that finds the lowest."""
-    wanted = [*GROUPS["compat"], "-e", f".[{EXTRAS}]"]
-    if cell == "together":
-        wanted = [*wanted, *GROUPS["prefect"], "-e", f".[{EXTRAS},airflow]"]
-    session.install("uv")
+    """Install what a cell has: the package with its extras, and then what the tests need."""
+    session.install("uv")  # pip does not look for the lowest versions
     python = session.run("python", "-c", "import sys; print(sys.executable)", silent=True)
-    uv = ("uv", "pip", "install", "--python", (python or "").strip())
-    resolution = "lowest-direct" if cell == "lowest" else "highest"
-    session.run(*uv, "--quiet", "--resolution", resolution, *wanted)
-    if cell == "newest":  # what anyio asks, where it is there, newer ones do without
-        session.run("uv", "pip", "uninstall", "--python", uv[-1], "sniffio")
+    uv = ("uv", "pip", "--quiet")
+    there = ("--python", str(python).strip())
+    package = ("-e", f".[{EXTRAS}]")
+    if cell == "lowest":
+        session.run(*uv, "install", *there, "--resolution", "lowest-direct", *package)
+    elif cell == "together":
+        package = ("-e", f".[{EXTRAS},airflow]", *GROUPS["prefect"])
+    session.run(*uv, "install", *there, *package, *GROUPS["compat"])
+    if cell == "newest":  # newer releases of anyio do not ask it what runs
+        session.run(*uv, "uninstall", *there, "sniffio")
 
 
 def tested(session: nox.Session, cell: str, *arguments: str) -> None:
