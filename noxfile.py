@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import nox
 
@@ -150,7 +150,7 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or ["-n", "4", "-m", "slow or not slow"]))
 
 
-def cells(*names: str) -> Any:
+def cells(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A session for each of these cells, on a Python of its own where the name says so."""
     values = [(each.partition("python-")[2] or None, each) for each in names]
     return nox.parametrize("python,cell", values, ids=names)
@@ -169,7 +169,7 @@ def compat(session: nox.Session, cell: str) -> None:
     if cell == "sniffio":
         tested(session, cell, "tests/test_blocking_failures.py")
     if cell == "together":
-        orchestrated(session, *sorted(ORCHESTRATORS.glob("test_*.py")), "-m", "smoke")
+        orchestrated(session, str(ORCHESTRATORS), "-m", "smoke")
 
 
 @nox.session(default=False, reuse_venv=False)
@@ -186,11 +186,11 @@ def installed(session: nox.Session, cell: str) -> None:
     python = session.run("python", "-c", "import sys; print(sys.executable)", silent=True)
     uv = ("uv", "pip", "--quiet")
     there = ("--python", str(python).strip())
-    package = ("-e", f".[{EXTRAS}]")
+    package = ["-e", f".[{EXTRAS}]"]
     if cell == "lowest":
         session.run(*uv, "install", *there, "--resolution", "lowest-direct", *package)
     elif cell == "together":
-        package = ("-e", f".[{EXTRAS},airflow]", *GROUPS["prefect"])
+        package = ["-e", f".[{EXTRAS},airflow]", *GROUPS["prefect"]]
     session.run(*uv, "install", *there, *package, *GROUPS["compat"])
     if cell == "newest":  # newer releases of anyio do not ask it what runs
         session.run(*uv, "uninstall", *there, "sniffio")
@@ -233,14 +233,15 @@ def orchestrator(session: nox.Session, name: str, *packages: str, extra: str = "
     # In one step: what comes later must not move botocore away from aiobotocore.
     session.install(*packages, f"aiohaul{extra} @ {wheel.resolve().as_uri()}")
     session.install("--force-reinstall", "--no-deps", str(wheel))
-    orchestrated(session, *(session.posargs or sorted(ORCHESTRATORS.glob(f"test_{name}*.py"))))
+    files = sorted(map(str, ORCHESTRATORS.glob(f"test_{name}*.py")))
+    orchestrated(session, *(session.posargs or files))
 
 
-def orchestrated(session: nox.Session, *arguments: str | Path) -> None:
+def orchestrated(session: nox.Session, *arguments: str) -> None:
     """Run tests of orchestrators."""
     session.run(
         "pytest",
         f"--confcutdir={ORCHESTRATORS}",
         *("-o", "filterwarnings=default"),  # what they warn of is theirs
-        *map(str, arguments),
+        *arguments,
     )

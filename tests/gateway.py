@@ -144,9 +144,7 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(
-    upstream: str, *, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[Gateway]:
+async def gateway(upstream: str, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Gateway]:
     async with ClientSession(
         connector=TCPConnector(limit=0),
         timeout=ClientTimeout(total=None),

@@ -1,7 +1,7 @@
 """What the cells of ``nox -s compat`` promise: that each is the environment that it says it is.
 
-    AIOHAUL_LOOP          uvloop: the event loop of the tests, and of blocking calls
-    AIOHAUL_DEPENDENCIES  lowest: the oldest versions that pyproject.toml admits
+Each sets variables: AIOHAUL_LOOP=uvloop has the tests, and blocking calls, run on that event loop;
+AIOHAUL_DEPENDENCIES=lowest says that the oldest versions which pyproject.toml admits are installed.
 """
 
 from __future__ import annotations
@@ -75,12 +75,13 @@ def _admitted() -> list[tuple[str, Version]]:
     found = []
     for text in metadata.requires("aiohaul") or ():
         requirement = Requirement(text)
-        (bound,) = [Version(each.version) for each in requirement.specifier if each.operator == ">="]
+        bounds = [each.version for each in requirement.specifier if each.operator == ">="]
         try:
             metadata.version(requirement.name)
         except metadata.PackageNotFoundError:  # an extra
             continue
-        found.append((requirement.name, bound))
+        (bound,) = bounds  # every one has its lower bound
+        found.append((requirement.name, Version(bound)))
     return found
 
 
