@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "types", "tests", "compat(lowest)", "compat(uvloop)"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
 
@@ -17,6 +18,21 @@ GROUPS = {
     name: nox.project.dependency_groups(PROJECT, name) for name in PROJECT["dependency-groups"]
 }
 
+#: All that can be installed together; Airflow and its pins come on top in one cell.
+EXTRAS = "cli,crt,dask,demo,otel,otf"
+PYTHONS = [f"python-{each}" for each in nox.project.python_versions(PROJECT)]
+#: What each cell of the matrix sets; those of PYTHONS set nothing.
+CELLS = {
+    "lowest": {"AIOHAUL_DEPENDENCIES": "lowest"},
+    "newest": {},
+    "sniffio": {},
+    "uvloop": {"AIOHAUL_LOOP": "uvloop"},
+    "dev": {"PYTHONDEVMODE": "1"},
+    "optimised": {"PYTHONOPTIMIZE": "1"},
+    "together": {},
+}
+
+ORCHESTRATORS = Path("tests", "orchestrators")
 #: Not named as tests are: the short forms of these are among the tests.
 FAULTS = ["tests/faults/every_request.py", "tests/faults/cancellations.py"]
 
@@ -134,6 +150,57 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or ["-n", "4", "-m", "slow or not slow"]))
 
 
+def cells(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A session for each of these cells, on a Python of its own where the name says so."""
+    values = [(each.partition("python-")[2] or None, each) for each in names]
+    return nox.parametrize("python,cell", values, ids=names)
+
+
+@nox.session(reuse_venv=False)
+@cells(*CELLS, *PYTHONS)
+def compat(session: nox.Session, cell: str) -> None:
+    """Run the smoke tests in an environment as users have it; all of them take 25 minutes.
+
+    lowest and newest are the dependencies that pyproject.toml admits; together has Airflow and
+    Prefect beside every extra, and runs their smoke tests too.
+    """
+    installed(session, cell)
+    tested(session, cell, "-m", "smoke")
+    if cell == "sniffio":
+        tested(session, cell, "tests/test_blocking_failures.py")
+    if cell == "together":
+        orchestrated(session, str(ORCHESTRATORS), "-m", "smoke")
+
+
+@nox.session(default=False, reuse_venv=False)
+@cells("lowest", "newest", *PYTHONS)
+def everything(session: nox.Session, cell: str) -> None:
+    """Run all the tests in an environment as users have it: a quarter of an hour each."""
+    installed(session, cell)
+    tested(session, cell)
+
+
+def installed(session: nox.Session, cell: str) -> None:
+    """Install what a cell has: the package with its extras, and then what the tests need."""
+    session.install("uv")  # pip does not look for the lowest versions
+    python = session.run("python", "-c", "import sys; print(sys.executable)", silent=True)
+    uv = ("uv", "pip", "--quiet")
+    there = ("--python", str(python).strip())
+    package = ["-e", f".[{EXTRAS}]"]
+    if cell == "lowest":
+        session.run(*uv, "install", *there, "--resolution", "lowest-direct", *package)
+    elif cell == "together":
+        package = ["-e", f".[{EXTRAS},airflow]", *GROUPS["prefect"]]
+    session.run(*uv, "install", *there, *package, *GROUPS["compat"])
+    if cell == "newest":  # newer releases of anyio do not ask it what runs
+        session.run(*uv, "uninstall", *there, "sniffio")
+
+
+def tested(session: nox.Session, cell: str, *arguments: str) -> None:
+    """Run tests in a cell, side by side: most of them wait for servers."""
+    session.run("pytest", "-n", "2", *arguments, *session.posargs, env=CELLS.get(cell, {}))
+
+
 @nox.session(default=False)
 def airflow(session: nox.Session) -> None:
     """Run the operators in a whole Airflow. Takes ten minutes, and 2 GB of memory."""
@@ -166,10 +233,15 @@ def orchestrator(session: nox.Session, name: str, *packages: str, extra: str = "
     # In one step: what comes later must not move botocore away from aiobotocore.
     session.install(*packages, f"aiohaul{extra} @ {wheel.resolve().as_uri()}")
     session.install("--force-reinstall", "--no-deps", str(wheel))
-    directory = Path("tests", "orchestrators")
+    files = sorted(map(str, ORCHESTRATORS.glob(f"test_{name}*.py")))
+    orchestrated(session, *(session.posargs or files))
+
+
+def orchestrated(session: nox.Session, *arguments: str) -> None:
+    """Run tests of orchestrators."""
     session.run(
         "pytest",
-        f"--confcutdir={directory}",
+        f"--confcutdir={ORCHESTRATORS}",
         *("-o", "filterwarnings=default"),  # what they warn of is theirs
-        *(session.posargs or map(str, sorted(directory.glob(f"test_{name}*.py")))),
+        *arguments,
     )

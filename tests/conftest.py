@@ -3,11 +3,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
+#: Before any of them is imported: their asserts are checks under ``python -O`` too.
+pytest.register_assert_rewrite(*(file.stem for file in Path(__file__).parent.glob("*.py")))
+
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,6 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 import servers
 from gateway import Gateway, gateway
 from store import Store, store
+
+if os.environ.get("AIOHAUL_LOOP") == "uvloop":
+    import uvloop
+
+    with warnings.catch_warnings():  # newer Pythons want no more policies; pytest-asyncio has one
+        warnings.simplefilter("ignore", DeprecationWarning)
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 pytest_plugins = ("compute_fixtures", "otf_fixtures", "telemetry_fixtures", "watch_fixtures")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -143,7 +144,7 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(upstream: str) -> AsyncIterator[Gateway]:
+async def gateway(upstream: str, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Gateway]:
     async with ClientSession(
         connector=TCPConnector(limit=0),
         timeout=ClientTimeout(total=None),
@@ -154,9 +155,10 @@ async def gateway(upstream: str) -> AsyncIterator[Gateway]:
         application.router.add_route("*", "/{tail:.*}", made.handle)
         runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
-        made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        port = runner.addresses[0][1]
+        made.url = f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
         try:
             yield made
         finally:

@@ -341,6 +341,7 @@ async def test_failure_in_a_batch_in_a_batch_fails_it(
 # Cancellation
 
 
+@pytest.mark.smoke
 async def test_cancelled_batch_ends_at_once_and_tells_what_each_task_was(
     lambdas: Functions, lambda_session: aiohaul.Session
 ) -> None:
@@ -476,6 +477,7 @@ async def test_callback_that_raises_at_the_end_of_a_cancelled_batch_does_not_sto
 # All kinds of tasks
 
 
+@pytest.mark.smoke
 async def test_batch_of_every_kind_from_a_folder(
     functions: FakeLambda, ecs: FakeEcs, moto_s3: Store, tmp_path: Path
 ) -> None:

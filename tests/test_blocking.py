@@ -40,6 +40,7 @@ async def nested(_: Session) -> int:
     return blocking.call(loop_thread)
 
 
+@pytest.mark.smoke
 def test_all_threads_share_one_loop_and_one_session() -> None:
     async def session(given: Session) -> Session:
         return given
@@ -89,6 +90,7 @@ def test_cancel_after_the_end_changes_nothing() -> None:
     assert under_way.result() == ident
 
 
+@pytest.mark.smoke
 def test_an_end_ends_what_is_under_way_and_no_more() -> None:
     calls = blocking.Calls()
     threading.Timer(0.1, calls.end).start()

@@ -57,6 +57,7 @@ def written(directory: Path, definition: Any) -> Path:
     return file
 
 
+@pytest.mark.smoke
 async def test_run_shows_a_table_and_writes_the_report(s3: Store, tmp_path: Path) -> None:
     inbox, out = await s3.bucket(), await s3.bucket()
     await s3.fill(inbox, {f"src/{n}": b"x" * 1024 for n in range(3)})
@@ -186,6 +187,7 @@ async def test_interrupted_run_tidies_up(
     assert await s3.uploads(out) == []
 
 
+@pytest.mark.smoke
 async def test_demo_ends_well_and_leaves_nothing() -> None:
     done = await aiohaul("demo", "--objects", "20")
     assert done.code == 0, done.err

@@ -54,6 +54,7 @@ def folder(
     return place / "night.json"
 
 
+@pytest.mark.smoke
 async def test_batch_is_run_from_its_folder_and_reported(
     lambdas: Functions, tmp_path: Path
 ) -> None:

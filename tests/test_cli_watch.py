@@ -64,6 +64,7 @@ def change(key: str, size: int = 1536, **more: Any) -> Change:
     return Change(more.get("kind", "appeared"), S3Object("b", key, size, "e", when))
 
 
+@pytest.mark.smoke
 async def test_lines_of_json_tell_what_appears_and_changes(moto_s3: Store, at: Any) -> None:
     at(moto_s3.url)
     bucket = await moto_s3.bucket()

@@ -138,6 +138,7 @@ async def test_cancel_reaches_every_worker(proxied: tuple[Gateway, Store]) -> No
     assert report.destinations[0].objects == 4
 
 
+@pytest.mark.smoke
 async def test_destination_that_fails_is_in_the_merged_report(moto_s3: Store) -> None:
     source, target, definition = await filled(moto_s3, 10, postCopyAction={"action": "delete"})
     missing = {"bucket": "no-such-bucket-anywhere", "protocol": moto_s3.protocol()}

@@ -50,6 +50,7 @@ async def _first(ecs: FakeEcs) -> str:
 # How it ends
 
 
+@pytest.mark.smoke
 async def test_task_that_ends_well(ecs: FakeEcs, fargate: aiohaul.FargateHandler) -> None:
     async with asyncio.TaskGroup() as tasks:
         run = tasks.create_task(fargate.run("batch", "work", network=NETWORK))
@@ -220,6 +221,7 @@ async def test_timeout_says_when_the_task_cannot_be_stopped(
 # Cancelling
 
 
+@pytest.mark.smoke
 async def test_cancelled_task_is_stopped_before_the_cancellation_goes_on(
     ecs: FakeEcs, fargate: aiohaul.FargateHandler
 ) -> None:

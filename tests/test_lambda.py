@@ -57,6 +57,7 @@ def _live_socket(session: aiohaul.Session) -> socket.socket:
 # What comes back
 
 
+@pytest.mark.smoke
 async def test_answer_has_everything(
     functions: FakeLambda, lambda_session: aiohaul.Session
 ) -> None:
@@ -102,6 +103,7 @@ async def test_event_and_dry_run(functions: FakeLambda, lambda_session: aiohaul.
     assert kinds == ["Event", "DryRun"]
 
 
+@pytest.mark.smoke
 async def test_function_error_is_raised_with_its_log(
     functions: FakeLambda, lambda_session: aiohaul.Session
 ) -> None:
@@ -449,6 +451,7 @@ async def test_cancelled_invocation_drops_its_connection_and_says_what_goes_on(
     assert "the function may go on at AWS" in caplog.text
 
 
+@pytest.mark.smoke
 async def test_cancelled_invocation_frees_its_slot(functions: FakeLambda) -> None:
     functions.functions["work"] = functions.holding()
     functions.functions["quick"] = returning(b"1")

@@ -29,6 +29,7 @@ async def waiting(
     return wait
 
 
+@pytest.mark.smoke
 async def test_line_that_is_written_later(logs: FakeLogs, logs_session: Session) -> None:
     wait = await waiting(logs, logs_session)
     logs.write("not yet", time.time())

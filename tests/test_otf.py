@@ -120,6 +120,7 @@ async def test_proxy_and_move_to_another_bucket(moto_s3: Store) -> None:
     assert await moto_s3.keys(one) == []
 
 
+@pytest.mark.smoke
 async def test_s3_to_local_and_back(moto_s3: Store, tmp_path: Path) -> None:
     one, two = [await moto_s3.bucket() for _ in range(2)]
     await moto_s3.put(one, "src/a.txt", b"a")
@@ -403,6 +404,7 @@ def task_of(server: FakeEcs) -> dict[str, Any]:
     }
 
 
+@pytest.mark.smoke
 async def test_kill_stops_a_fargate_task() -> None:
     async with FakeEcs() as server:
         handler = FargateTaskExecution({**task_of(server), "task_id": "t"})
@@ -636,6 +638,7 @@ def name() -> str:
     return f"/test/{uuid4().hex}"
 
 
+@pytest.mark.smoke
 @pytest.mark.usefixtures("in_moto")
 def test_a_parameter_is_kept_and_looked_up(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(1)
@@ -645,6 +648,7 @@ def test_a_parameter_is_kept_and_looked_up(caplog: pytest.LogCaptureFixture) -> 
     assert "hush" not in caplog.text
 
 
+@pytest.mark.smoke
 @pytest.mark.usefixtures("in_moto")
 def test_a_secret_is_kept_and_looked_up(
     moto_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

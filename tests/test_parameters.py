@@ -21,6 +21,7 @@ from fake_ssm import FakeSsm
 # SSM
 
 
+@pytest.mark.smoke
 async def test_parameter_is_put_and_got(moto_session: aiohaul.Session) -> None:
     ssm = moto_session.ssm()
     assert await ssm.put("/app/password", "hunter2") == 1
@@ -113,6 +114,7 @@ async def test_parameters_of_a_path(moto_session: aiohaul.Session) -> None:
 # Secrets Manager
 
 
+@pytest.mark.smoke
 async def test_secret_is_got_and_put(moto_session: aiohaul.Session, moto_secrets: Any) -> None:
     await moto_secrets.create_secret(Name="db", SecretString="old")
     secrets = moto_session.secrets()

@@ -41,6 +41,7 @@ async def drop(*steps: asyncio.Task[Any]) -> None:
     await asyncio.wait(steps)
 
 
+@pytest.mark.smoke
 async def test_event_is_a_hint_and_the_object_is_looked_at(
     listed: FakeS3, watching: Session, sqs: FakeSqs
 ) -> None:

@@ -107,6 +107,7 @@ def transfer(source: dict[str, Any], *destination: dict[str, Any]) -> dict[str, 
     return {**definition, "destination": list(destination)} if destination else definition
 
 
+@pytest.mark.smoke
 async def test_s3_to_s3_says_one_line_for_each_object_and_no_secret(
     folder: Folder, moto_s3: Store
 ) -> None:
@@ -216,6 +217,7 @@ def call(server: FakeLambda, function: str, kind: str = "RequestResponse") -> di
     }
 
 
+@pytest.mark.smoke
 async def test_a_function_is_called(folder: Folder) -> None:
     async with FakeLambda() as server:
         server.functions["queued"] = returning(b"", status=202)
@@ -234,6 +236,7 @@ async def test_a_function_is_called(folder: Folder) -> None:
         assert [json.loads(each.body) for each in server.invocations] == 3 * [{"to": folder.out}]
 
 
+@pytest.mark.smoke
 async def test_a_batch_with_dependencies_and_a_timeout(folder: Folder, moto_s3: Store) -> None:
     await moto_s3.put(folder.inbox, "src/a.txt", b"a")
     async with FakeLambda() as server:

@@ -168,6 +168,7 @@ async def test_report_to_what_is_no_file(s3: Store, tmp_path: Path) -> None:
     assert '"ok": true' in done.out
 
 
+@pytest.mark.smoke
 async def test_spans_of_a_run_its_copies_and_its_requests(
     s3: Store, spans: InMemorySpanExporter, tmp_path: Path
 ) -> None:

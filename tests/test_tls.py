@@ -95,6 +95,7 @@ def session(url: str, **more: Any) -> aiohaul.Session:
     )
 
 
+@pytest.mark.smoke
 @services
 @pytest.mark.parametrize("how", ["argument", "environment"])
 async def test_ca_of_ones_own_serves_every_service(
@@ -171,6 +172,7 @@ async def test_role_of_an_endpoint_that_is_plain_http_is_not_assumed() -> None:
             await made.s3().touch("bucket", "k")
 
 
+@pytest.mark.smoke
 async def test_held_call_over_tls_is_dropped_when_cancelled(
     server: Everything, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,7 @@ async def test_more_keys_than_one_delete_takes(rclone_s3: Store) -> None:
     assert report.action == aiohaul.ActionReport("delete", 1203, ())
 
 
+@pytest.mark.smoke
 async def test_rename_at_the_destination_and_afterwards(s3: Store) -> None:
     inbox, out = await s3.bucket(), await s3.bucket()
     await s3.put(inbox, "src/file-1.txt", b"1")
@@ -162,6 +163,7 @@ async def test_sizes_around_the_part_size_through_the_worker(
     assert await s3.uploads(out) == []
 
 
+@pytest.mark.smoke
 async def test_local_files_to_buckets_and_directories(s3: Store, tmp_path: Path) -> None:
     inbox, done, other = (tmp_path / name for name in ("in", "done", "other"))
     for directory in (inbox, done):
@@ -268,6 +270,7 @@ async def test_watch_that_times_out(s3: Store) -> None:
     assert report.found == 0
 
 
+@pytest.mark.smoke
 async def test_watch_ends_when_the_file_arrives(s3: Store) -> None:
     inbox, out = await s3.bucket(), await s3.bucket()
     watch = {"timeout": 60, "sleepTime": 0.05, "directory": "ready", "fileRegex": "go"}
@@ -411,6 +414,7 @@ async def test_one_session_serves_many_runs(s3: Store) -> None:
     assert await s3.keys(out) == [f"{n}/a" for n in range(10)]
 
 
+@pytest.mark.smoke
 async def test_the_library_without_definitions(s3: Store) -> None:
     inbox, one, two = [await s3.bucket() for _ in range(3)]
     await s3.fill(inbox, {"src/a.txt": b"1", "src/b.txt": b"22", "src/c.log": b"333"})

@@ -47,6 +47,7 @@ async def nothing_more(watch: aiohaul.Watch, listed: FakeS3) -> None:
     await asyncio.wait({step, done})
 
 
+@pytest.mark.smoke
 async def test_what_appears_and_changes(listed: FakeS3, watching: Session) -> None:
     listed.put("b", "src/a.txt", b"1")
     listed.put("b", "src/a.csv", b"1")

@@ -39,6 +39,7 @@ from aiohaul.running import (
 )
 from aiohaul.s3.copying.plan import checked_directory
 from aiohaul.s3.objects import uri
+from aiohaul.s3.private import file_type
 from aiohaul.screen import Display
 from aiohaul.session import Session
 from aiohaul.tasks.batch_state import STATE_AGE
@@ -308,8 +309,11 @@ async def _watched(chosen: argparse.Namespace, shown: Changes) -> None:
 
 
 def _clean(chosen: argparse.Namespace) -> int:
-    if not chosen.journal.exists():
-        return _fail(f"there is no journal {chosen.journal}", FAILED)
+    try:
+        if not file_type(chosen.journal):
+            return _fail(f"there is no journal {chosen.journal}", FAILED)
+    except OSError as error:
+        return _fail(f"looking at {chosen.journal} failed: {error.strerror}", FAILED)
     try:
         definition = read(chosen.file)
         validate(definition)

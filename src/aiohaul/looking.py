@@ -48,7 +48,7 @@ async def look_until_found(
     deadline = start + timeout
     failure: ServiceError | None = None
     for turn in itertools.count(1):
-        with anyio.move_on_at(max(deadline, anyio.current_time()) + OVERRUN) as scope:
+        with anyio.CancelScope(deadline=max(deadline, anyio.current_time()) + OVERRUN) as scope:
             try:
                 found = await look()
             except ServiceError as error:

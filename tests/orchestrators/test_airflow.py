@@ -44,6 +44,7 @@ async def functions() -> AsyncIterator[FakeLambda]:
         yield server
 
 
+@pytest.mark.smoke
 async def test_dag_with_all_four(
     real: Airflow, ecs: FakeEcs, functions: FakeLambda, moto_url: str
 ) -> None:

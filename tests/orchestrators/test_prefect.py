@@ -53,6 +53,7 @@ async def definition(s3: Store) -> tuple[dict[str, Any], str]:
     return task, outbox
 
 
+@pytest.mark.smoke
 async def test_flow_hauls(s3: Store) -> None:
     readme = example("from prefect import flow")
     task, outbox = await definition(s3)
@@ -71,6 +72,7 @@ async def test_failed_transfer_fails_the_flow(s3: Store) -> None:
     assert failed.group_contains(aiohaul.NothingFoundError)
 
 
+@pytest.mark.smoke
 async def test_cancelled_flow_stops_its_fargate_task() -> None:
     async with FakeEcs() as ecs:
 

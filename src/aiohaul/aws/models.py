@@ -17,7 +17,10 @@ _KINDS = ((".json", bytes), (".json.gz", gzip.decompress))
 def loader(session: AioSession) -> Loader:
     """What reads the descriptions for a session, and keeps them for others."""
     own = session.get_config_variable("data_path") or ""  # AWS_DATA_PATH
-    paths = [str(Path(os.path.expandvars(each)).expanduser()) for each in own.split(os.pathsep)]
+    paths = [
+        os.path.expanduser(os.path.expandvars(each))  # noqa: PTH111  # Path's raises without a home
+        for each in own.split(os.pathsep)
+    ]
     return _Loader(extra_search_paths=paths if own else [], file_loader=_Files())
 
 
@@ -26,9 +29,10 @@ class _Files(JSONFileLoader):  # type: ignore[misc]  # botocore has no types
 
     def load_file(self, file_path: str) -> Any:
         for extension, unpacked in _KINDS:
-            path = Path(file_path + extension)
-            if path.is_file():
-                return json.loads(unpacked(path.read_bytes()))
+            path = file_path + extension
+            # As botocore: folders of AWS_DATA_PATH that cannot be looked into are passed over.
+            if os.path.isfile(path):  # noqa: PTH113  # Path's raises some errors, before 3.14
+                return json.loads(unpacked(Path(path).read_bytes()))
         return super().load_file(file_path)  # in what form it may be in by then
 
 

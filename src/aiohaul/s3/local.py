@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aiohaul.errors import LocalFileError
-from aiohaul.s3.private import PARTIAL
+from aiohaul.s3.private import PARTIAL, file_type
 from aiohaul.shortage import explained_shortage
 from aiohaul.threads import run_in_thread
 
@@ -147,7 +147,8 @@ async def check_directory(directory: Path, *, create: bool) -> None:
     """Make sure that files can be put into a directory.
 
     Raises:
-        LocalFileError: it is not there and not to be created, or no directory.
+        LocalFileError: it is not there and not to be created, is not a directory, or cannot be
+            looked at.
     """
     await run_in_thread(_check_directory, directory, create)
 
@@ -156,7 +157,7 @@ def _check_directory(directory: Path, create: bool) -> None:
     with explained("looking at", directory):
         if create:
             directory.mkdir(parents=True, exist_ok=True)
-        if not directory.is_dir():
+        if file_type(directory) != stat.S_IFDIR:
             raise LocalFileError(
                 f"{directory} is not a directory. Make it, or have it made: create=True, in a"
                 " definition createDirectoryIfNotExists"

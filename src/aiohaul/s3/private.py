@@ -14,6 +14,22 @@ PARTIAL = re.compile(r"\.aiohaul-[0-9a-f]{16}\.part")
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
+def file_type(path: Path) -> int:
+    """The type of what is at a path, as ``stat.S_IFMT`` gives it; 0 if nothing is there. Blocks.
+
+    Links are followed. ``Path.exists`` and its kin answer False to some errors, and to more of
+    them since Python 3.14.
+
+    Raises:
+        OSError: it cannot be looked at.
+        ValueError: a NUL in the path.
+    """
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
 def partial_beside(path: Path) -> Path:
     """A name of its own, in the directory of ``path``, for a file that is being written."""
     return path.parent / f".aiohaul-{secrets.token_hex(8)}.part"
@@ -30,7 +46,7 @@ def folds_case(directory: Path) -> bool:
     file = partial_beside(directory / "file")
     os.close(os.open(file, NEW, 0o600))
     try:
-        return file.with_name(file.name.upper()).exists()
+        return file_type(file.with_name(file.name.upper())) != 0
     finally:
         file.unlink()
 
@@ -65,7 +81,7 @@ def write_private(path: Path, data: bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    if path.exists() and not path.is_file():
+    if file_type(path) not in {0, stat.S_IFREG}:
         path.write_bytes(data)
         return
     partial = partial_beside(path)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from aiohaul.errors import DefinitionError, UnsupportedError
+from aiohaul.s3.private import file_type
 from aiohaul.shortage import explained_shortage
 
 #: Definitions by task_id, or the folder that has them as ``{task_id}.json``, at any depth.
@@ -61,9 +63,15 @@ class Folder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, list[PurePosixPath]] = {}
-        if not folder.is_dir():
-            raise DefinitionError("", f"there is no folder {folder} to find the tasks in")
-        for file in sorted(_files_below(folder)):
+        try:
+            if file_type(folder) != stat.S_IFDIR:
+                raise DefinitionError("", f"there is no folder {folder} to find the tasks in")
+            os.listdir(folder)  # noqa: PTH208  # only whether it can be
+        except OSError as error:
+            problem = f"the folder {folder} to find the tasks in cannot be read: {error.strerror}"
+            raise DefinitionError("", problem) from error
+        self._unread: list[OSError] = []
+        for file in sorted(_files_below(folder, self._unread.append)):
             self._files.setdefault(file.name, []).append(file)
 
     def find(self, task_id: str) -> Any:
@@ -95,13 +103,16 @@ class Folder:
             if end and name.removesuffix(".j2").endswith(end)
             for file in files
         ]
+        if self._unread:
+            first = self._unread[0]
+            problem += f", and {first.filename} cannot be read: {first.strerror}"
         return f"{problem}; did you mean {_list(similar)}?" if similar else problem
 
 
-def _files_below(folder: Path) -> Iterator[PurePosixPath]:
+def _files_below(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[PurePosixPath]:
     """What may be a definition. Links are followed, but not back to where they stand."""
     above: dict[str, frozenset[str]] = {}
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=on_error, followlinks=True):
         around = above.pop(place, frozenset()) | {os.path.realpath(place)}
         folders[:] = [
             each

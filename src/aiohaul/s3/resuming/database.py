@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sqlite3
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohaul.errors import HaulError
+from aiohaul.s3.private import file_type
 from aiohaul.shortage import explained_shortage, shortage
 
 #: Seconds that another process may hold the database.
@@ -157,8 +159,9 @@ def connected(path: Path, schema: str) -> sqlite3.Connection:
 
 def unusable(path: Path, error: Exception, anew: str) -> str:
     """Why a database cannot be used, and what to do: such as to remove it "to begin anew"."""
-    if path.is_dir():
-        return "it is a directory. Name a file"
+    with suppress(OSError, ValueError):  # the error itself says it
+        if file_type(path) == stat.S_IFDIR:
+            return "it is a directory. Name a file"
     if advice := shortage(error):
         return f"{error}. {advice}"
     return f"{error}. Name another file, or remove this one {anew}"

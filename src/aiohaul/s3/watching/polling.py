@@ -238,7 +238,7 @@ class _Listing:
             await self._look(due)
             return
         self._poked = anyio.Event()
-        with anyio.move_on_at(due):
+        with anyio.CancelScope(deadline=due):
             await self._poked.wait()
 
     async def _look(self, due: float) -> None:

@@ -89,7 +89,7 @@ class Wait(Viewer):
             ServiceError: a look failed for a reason that does not pass by itself, or the last
                 one failed for any: then nobody knows what is there.
         """
-        with anyio.move_on_at(self.deadline + looking.OVERRUN) as scope:
+        with anyio.CancelScope(deadline=self.deadline + looking.OVERRUN) as scope:
             if queue is None:
                 await polling.follow(s3, self)
             else:
