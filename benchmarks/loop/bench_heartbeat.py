@@ -123,7 +123,9 @@ async def files(session: Any, _: str, scale: int, scratch: Path) -> Callable[[],
     transfer = {
         "type": "transfer",
         "source": {"directory": str(inbox), "fileRegex": ".*", "protocol": local},
-        "destination": [{"directory": str(out), "createDirectoryIfNotExists": True, "protocol": local}],
+        "destination": [
+            {"directory": str(out), "createDirectoryIfNotExists": True, "protocol": local}
+        ],
     }
     return lambda: aiohaul.run(transfer, session=session)
 
