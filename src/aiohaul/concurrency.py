@@ -4,17 +4,79 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from functools import wraps
+from time import perf_counter
 from typing import Any, Generic, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
 
 from aiohaul.errors import HaulError
 
+#: Seconds of a turn of the event loop after which what can wait is left to the next one.
+_LONG_TURN = 0.003
+
 T = TypeVar("T")
 P = ParamSpec("P")
+
+
+class _Turns:
+    """The turns of an event loop, and who waits for a later one.
+
+    As many go on in a turn as took up the last long one: that is found out, and not asked of the
+    loop, for who is woken runs a turn later.
+    """
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._passed = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Take a part of this turn, or of a later one."""
+        if self._began is None:
+            self._begin()
+        elif self._waiting or perf_counter() - self._began > _LONG_TURN:
+            later = asyncio.get_running_loop().create_future()
+            self._waiting.append(later)
+            await later
+        self._passed += 1
+
+    def _begin(self) -> None:
+        self._began = perf_counter()
+        self._passed = 0
+        asyncio.get_running_loop().call_soon(self._end)
+
+    def _end(self) -> None:
+        """The next turn has come."""
+        began, self._began = self._began, None
+        if not self._waiting or began is None:
+            return
+        share = self._passed if perf_counter() - began > _LONG_TURN else 2 * self._passed
+        self._begin()
+        for _ in range(min(max(share, 1), len(self._waiting))):
+            later = self._waiting.popleft()
+            if not later.done():  # else it was cancelled
+                later.set_result(None)
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
+
+
+async def give_way() -> None:
+    """Wait for a later turn of the event loop, if what calls this has taken up much of this one.
+
+    For each step of what may come in thousands: a request, a copy, a change. Tasks that become
+    ready together would else all run before anything else does. They go on in the order in which
+    they came, as many in a turn as there is time for.
+    """
+    loop = asyncio.get_running_loop()
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = _Turns()
+    await turns.take()
 
 
 async def work(jobs: Iterable[Callable[[], Awaitable[None]]], width: int) -> None:
@@ -28,6 +90,7 @@ async def work(jobs: Iterable[Callable[[], Awaitable[None]]], width: int) -> Non
 
     async def worker() -> None:
         for job in turns:
+            await give_way()
             try:
                 await job()
             except HaulError as error:

@@ -21,6 +21,7 @@ from aiohaul.aws.errors import translated
 from aiohaul.aws.pace import Pace
 from aiohaul.aws.retry import ATTEMPTS, EXPIRED, pause_before
 from aiohaul.aws.secrecy import quiet, without_words
+from aiohaul.concurrency import give_way
 from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
 from aiohaul.telemetry.requests import failed_attempt, request
 
@@ -290,6 +291,7 @@ class Service:
     ) -> T:
         """Send a request until there is an answer that another attempt would not change."""
         for attempt in itertools.count(1):
+            await give_way()
             self._check()
             sent = 0.0
             try:

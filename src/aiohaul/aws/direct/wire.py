@@ -27,6 +27,7 @@ from aiohaul.aws.direct.payload import Bytes, Payload, computed, hexdigest
 from aiohaul.aws.direct.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Keys, timestamp_now
 from aiohaul.aws.secrecy import quiet
 from aiohaul.aws.transport import Transport, watched
+from aiohaul.concurrency import give_way
 
 T = TypeVar("T")
 
@@ -161,6 +162,7 @@ class Wire:
         url = route.base + unsigned.suffix
         connections = await way.transport.connections()
         reply = await connections.exchange(known.request.method, url, headers, unsigned.body)
+        await give_way()  # many answers may come at the same time
         if reply.status < _FAILURE:
             return reply.body, await self._understood(known, parameters, reply)
         failed = Failed(known.model, reply, reply.status)

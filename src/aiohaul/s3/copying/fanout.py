@@ -9,7 +9,7 @@ import anyio
 
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import Budget, work
+from aiohaul.concurrency import Budget, give_way, work
 from aiohaul.errors import HaulError, JournalError
 from aiohaul.progress import Found, OnProgress
 from aiohaul.report import DestinationReport
@@ -225,6 +225,7 @@ class Fanout:
         """Start one source after the other, as the memory allows."""
         async with anyio.create_task_group() as tasks:
             for source, courses in errands:
+                await give_way()
                 read = self._tee_source(source)
                 taken = await budget.take(tee.footprint(read))
                 job = partial(self._tee_one, source, read, courses, budget, taken)
@@ -256,6 +257,7 @@ class Fanout:
         taken: int,
     ) -> None:
         """Read one source, and write it to these destinations."""
+        await give_way()
         going = [each for each in courses if each.gate.stopped is None]
         if not going:
             budget.give_back(taken)

@@ -15,7 +15,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import first_of, in_own_task, work
+from aiohaul.concurrency import first_of, give_way, in_own_task, work
 from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError
 from aiohaul.pickling import NotPicklable
 from aiohaul.progress import OnProgress, Watching, ignore
@@ -107,6 +107,7 @@ class Watch(NotPicklable, Viewer):
                 if self._closed:
                     raise StopAsyncIteration
                 await self._step()
+            await give_way()
             return self._next()
         finally:
             self._stepping = False
