@@ -17,6 +17,7 @@ from weakref import WeakSet
 
 import anyio
 
+from aiohaul import installed
 from aiohaul.errors import SessionError
 from aiohaul.session import Session
 
@@ -66,6 +67,7 @@ class _LoopThread:
     """
 
     def __init__(self) -> None:
+        installed.warn_once()
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(_Daemons())
         self.calls: set[Cancellable[Any]] = set()

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 
@@ -27,6 +27,7 @@ from aiohaul.errors import (
     PlanError,
     TransferError,
 )
+from aiohaul.installed import find_problem
 from aiohaul.logs import current_run, listen, one_line, retries_heard, run_scope
 from aiohaul.report import BatchReport
 from aiohaul.running import (
@@ -69,9 +70,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Version(argparse.Action):
+    """Show the version, and what is wrong with the installation if anything is."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        sys.stdout.write(f"{version('aiohaul')}\n")
+        if problem := find_problem():
+            sys.stderr.write(f"aiohaul: warning: {problem}\n")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aiohaul", description="AWS batch work on one loop.")
-    parser.add_argument("--version", action="version", version=version("aiohaul"))
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("run", help="carry out a task definition")

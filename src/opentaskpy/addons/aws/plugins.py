@@ -7,6 +7,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from aiohaul import installed
+
+# This module is aiohaul's alone: that of another addon is never this one.
+installed.warn_once()
+
 
 def require(
     kwargs: Mapping[str, Any], names: tuple[str, ...], error: type[Exception], plugin: str

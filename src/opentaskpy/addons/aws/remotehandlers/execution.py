@@ -8,8 +8,12 @@ from typing import Any
 import opentaskpy.otflogging
 from opentaskpy.remotehandlers.remotehandler import RemoteExecutionHandler
 
+from aiohaul import installed
 from aiohaul.blocking import Calls
 from aiohaul.tasks import steps
+
+# This module is aiohaul's alone: that of another addon is never this one.
+installed.warn_once()
 
 
 class AwsExecution(RemoteExecutionHandler):
