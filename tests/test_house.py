@@ -16,8 +16,8 @@ import aiohaul
 ROOT = Path(inspect.getfile(aiohaul)).parent
 #: From the ground up: a room imports from its own floor and those below.
 FLOORS = [
-    {"installed"},
-    {"errors", "hidden", "progress", "report", "concurrency", "looking", "logs", "telemetry"},
+    {"hidden", "installed", "pickling"},
+    {"errors", "progress", "report", "concurrency", "looking", "logs", "telemetry"},
     {"settings"},
     {"aws"},
     {"s3", "compute", "parameters"},

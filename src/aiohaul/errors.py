@@ -55,8 +55,9 @@ HaulError
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
+
+from aiohaul.pickling import PicklableError
 
 if TYPE_CHECKING:
     from aiohaul.compute.durable import DurableExecution
@@ -65,16 +66,12 @@ if TYPE_CHECKING:
     from aiohaul.report import BatchReport, TransferReport
 
 
-_QUERY = re.compile(r"(\w+://[^\s?'\"]+)\?[^\s'\"]+")
+class HaulError(PicklableError):
+    """The root of every error that aiohaul raises on purpose.
 
-
-def without_queries(text: str) -> str:
-    """``text``, its URLs cut to what stands before the query: that of a presigned URL is a key."""
-    return _QUERY.sub(r"\1", text)
-
-
-class HaulError(Exception):
-    """The root of every error that aiohaul raises on purpose."""
+    Copies and pickles keep fields, notes and cause; a cause that is not one of these errors
+    becomes a text.
+    """
 
 
 class DefinitionError(HaulError):

@@ -1,10 +1,18 @@
-"""Values that must not be seen: marked as secret, wherever they stand in what is sent."""
+"""Values that must not be seen: marked as secret in what is sent, or in the queries of URLs."""
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
+
+_QUERY = re.compile(r"(\w+://[^\s?'\"]+)\?[^\s'\"]+")
+
+
+def without_queries(text: str) -> str:
+    """``text``, its URLs cut to what stands before the query: that of a presigned URL is a key."""
+    return _QUERY.sub(r"\1", text)
 
 
 class Marked(ABC):

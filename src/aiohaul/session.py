@@ -18,6 +18,7 @@ from aiohaul.errors import SettingsError
 from aiohaul.parameters.secrets_manager import SecretsHandler
 from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.parameters.ssm import SSMHandler
+from aiohaul.pickling import NotPicklable
 from aiohaul.s3.handler import S3Handler
 from aiohaul.s3.watching.polling import Polling
 from aiohaul.s3.watching.queues import Queues
@@ -26,7 +27,7 @@ from aiohaul.settings import Settings
 MAX_REQUESTS = 256
 
 
-class Session:
+class Session(NotPicklable):
     """The pooled clients of one event loop, and the handlers on them.
 
     An async context manager: leaving it closes every connection, whatever happened. One per

@@ -19,7 +19,7 @@ class Settings:
 
     The order is: these settings, those of the Session, the ``AWS_*`` environment variables, then
     botocore's own chain (profile, container, instance role). Settings are values: equal ones
-    share their clients and connections.
+    share their clients and connections. A pickle or copy of them holds their keys, as they are.
 
     Attributes:
         access_key_id: with ``secret_access_key``: both or neither.

@@ -22,6 +22,7 @@ from aiohaul.concurrency import in_own_task, to_its_end
 from aiohaul.errors import HaulError, ServiceError
 from aiohaul.hidden import revealed
 from aiohaul.parameters.single_flight import SingleFlight
+from aiohaul.pickling import NotPicklable
 from aiohaul.settings import Settings
 
 #: Seconds until a task has to run.
@@ -45,7 +46,7 @@ _log = logging.getLogger(__name__)
 OnStart = Callable[[str], Awaitable[None]]
 
 
-class FargateHandler:
+class FargateHandler(NotPicklable):
     """Fargate as one identity sees it. Cheap to make: equal ones share clients and looks.
 
     Made by :meth:`aiohaul.Session.fargate`.

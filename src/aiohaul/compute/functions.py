@@ -29,6 +29,7 @@ from aiohaul.compute.invocation import (
 )
 from aiohaul.concurrency import in_own_task
 from aiohaul.errors import FunctionError, OutcomeUnknownError, ServiceError, UnreachableError
+from aiohaul.pickling import NotPicklable
 from aiohaul.settings import Settings
 from aiohaul.telemetry.requests import failed_attempt
 
@@ -76,7 +77,7 @@ class _Call:
         self.sent = reached
 
 
-class LambdaHandler:
+class LambdaHandler(NotPicklable):
     """Lambda as one identity sees it. Cheap to make: equal ones share clients and connections.
 
     Made by :meth:`aiohaul.Session.lambda_`.

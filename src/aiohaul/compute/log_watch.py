@@ -15,6 +15,7 @@ from aiohaul.aws.service import Service
 from aiohaul.compute.logs import LogLine
 from aiohaul.concurrency import in_own_task
 from aiohaul.looking import look_until_found
+from aiohaul.pickling import NotPicklable
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.settings import Settings
 
@@ -25,7 +26,7 @@ _ONE_GO = 1000
 _MILLISECONDS = 1000
 
 
-class LogsHandler:
+class LogsHandler(NotPicklable):
     """CloudWatch Logs as one identity sees them. Cheap to make: equal ones share clients.
 
     Made by :meth:`aiohaul.Session.logs`.

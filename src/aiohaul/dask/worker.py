@@ -104,7 +104,7 @@ class ShardRunner(WorkerPlugin):
                 )
             except TransferError as error:
                 report = error.report
-            except HaulError as error:  # as plain values: not every error can be sent
+            except HaulError as error:  # in the report, beside those of other shards
                 failures = tuple(Failure.of(each.uri, error) for each in objects)
                 return [DestinationReport(each.uri, 0, 0, failures, None, 0.0) for each in bare]
             return report.destinations

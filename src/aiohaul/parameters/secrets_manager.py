@@ -17,6 +17,7 @@ from aiohaul.aws.service import Service
 from aiohaul.errors import MissingExtraError, SecretValueError
 from aiohaul.hidden import Marked
 from aiohaul.parameters.single_flight import SingleFlight
+from aiohaul.pickling import NotPicklable
 from aiohaul.settings import Settings
 
 #: What the parser of JSONPaths makes of a path that it does not understand, and its paths of a
@@ -85,7 +86,7 @@ class Secret:
         return found
 
 
-class SecretsHandler:
+class SecretsHandler(NotPicklable):
     """Secrets as one identity sees them. Cheap to make: equal ones share clients and reads.
 
     Made by :meth:`aiohaul.Session.secrets`. Equal reads at the same time share one request.

@@ -14,6 +14,7 @@ from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.hidden import Marked
 from aiohaul.parameters.single_flight import SingleFlight
+from aiohaul.pickling import NotPicklable
 from aiohaul.settings import Settings
 
 #: Names that one GetParameters takes, and parameters that one page of a path holds.
@@ -42,7 +43,7 @@ class Parameter:
     last_modified: datetime | None
 
 
-class SSMHandler:
+class SSMHandler(NotPicklable):
     """Parameters as one identity sees them. Cheap to make: equal ones share clients and reads.
 
     Made by :meth:`aiohaul.Session.ssm`. Equal reads at the same time share one request.

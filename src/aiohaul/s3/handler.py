@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aiohaul.concurrency import in_own_task
 from aiohaul.errors import TransferError
+from aiohaul.pickling import NotPicklable
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.report import ActionReport, DestinationReport, TransferReport, summary
 from aiohaul.s3 import objects as verbs
@@ -33,7 +34,7 @@ from aiohaul.s3.watching.watches import ANY_NAME, Watches
 Objects = list[S3Object]
 
 
-class S3Handler(Watches):
+class S3Handler(NotPicklable, Watches):
     """S3 as one identity sees it. Cheap to make: equal ones share clients and connections.
 
     Made by :meth:`aiohaul.Session.s3`.

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from aiohaul.aws.direct.payload import Bytes
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
-from aiohaul.errors import HaulError, StreamError, VerificationError, without_queries
+from aiohaul.errors import HaulError, StreamError, VerificationError
+from aiohaul.hidden import without_queries
 from aiohaul.s3.local import LocalFile, read_part
 from aiohaul.s3.objects import S3Object, is_md5, quoted, unquoted
 from aiohaul.s3.streaming import parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from typing import Any
 
 
@@ -39,3 +39,11 @@ class Stream:
     def uri(self) -> str:
         """How errors and reports name it."""
         return f"stream {self.name}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if isinstance(self.chunks, AsyncGenerator):
+            raise TypeError(
+                f"{self.uri} cannot be copied or pickled: its chunks come from an async generator,"
+                " which runs in one process and once. Make the Stream where it is to be read"
+            )
+        return self.__dict__

@@ -17,6 +17,7 @@ from anyio.lowlevel import checkpoint
 from aiohaul.aws.service import Service
 from aiohaul.concurrency import first_of, in_own_task, work
 from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError
+from aiohaul.pickling import NotPicklable
 from aiohaul.progress import OnProgress, Watching, ignore
 from aiohaul.s3.objects import S3Object, head_object, uri
 from aiohaul.s3.selection import matching
@@ -33,7 +34,7 @@ _HEADS = 64
 _PACKED = 4000
 
 
-class Watch(Viewer):
+class Watch(NotPicklable, Viewer):
     """What appears and changes in a directory: an async iterator that ends when it is closed.
 
     Made by :meth:`aiohaul.S3Handler.watch`. Between two steps of the iteration nothing runs: no
