@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import copyreg
 import multiprocessing
@@ -23,6 +24,7 @@ import jobs
 from aiohaul import (
     DefinitionError,
     Destination,
+    EndpointError,
     Hidden,
     NothingFoundError,
     ObjectNotFoundError,
@@ -173,7 +175,7 @@ CAUSES = {
     "own": jobs.OwnError(job=7, step="load"),
     "own, which nobody can import": of_a_function(),
     "own, which holds a generator": jobs.LoadedError(),
-    "cancelled": multiprocessing.ProcessError("ended"),
+    "cancelled": asyncio.CancelledError(),
 }
 
 
@@ -281,6 +283,30 @@ def test_no_secret_of_a_foreign_cause_travels() -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert b"s3cr3t" not in pickle.dumps(error, protocol)
     assert "https://h/key" in str(by_pickle(4)(error).__cause__)
+
+
+async def test_no_token_is_in_the_objects_that_causes_are() -> None:
+    """Some tools pickle these as they are: Dask does."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with Session(
+            region=REGION,
+            access_key_id=KEY,
+            secret_access_key=SECRET,
+            session_token="t0k3n",
+            endpoint_url=f"http://127.0.0.1:{port}",
+            direct=False,
+        ) as session:
+            with pytest.raises(EndpointError) as caught:
+                await session.s3().head("bucket", "key")
+    cause = caught.value.__cause__
+    assert isinstance(cause, HTTPClientError)
+    assert b"t0k3n" not in pickle.dumps(cause)
 
 
 def test_keys_travel_in_settings_alone_and_are_not_shown() -> None:

@@ -97,6 +97,8 @@ class translated:  # noqa: N801  # a context manager, named as such are
         if error is None:
             return
         made = _translation(error, self._operation, self._target)
+        if isinstance(error, botocore.HTTPClientError):
+            error.request = None  # its headers have the session token, and the cause is kept
         if isinstance(error, UnicodeEncodeError):
             # Not chained, and the context without its text: the original holds all of it.
             error.object = ""
