@@ -12,11 +12,11 @@ memory that it had (of the largest process, where there are three); beside them 
 servers spent meanwhile on the same cores. The ways take turns, each time to directories of their
 own; what arrived is counted.
 
-s5cmd and the loop on aiobotocore compare nothing after a copy; rclone looks at every copy once more
-and compares size and MD5; aiohaul holds every copy against its source's ETag, and gives the bucket's
-owner full control of it. The addon that aiohaul replaces takes minutes for a thousand objects behind
-a delay: two small samples of it are measured, and its row is the straight line through both, which
-says so.
+s5cmd and the loop on aiobotocore compare nothing after a copy; rclone looks at every copy and
+compares size and MD5; aiohaul holds every copy against its source's ETag, and gives the bucket's
+owner full control of it. The addon that aiohaul replaces takes minutes for a thousand objects
+behind a delay: two small samples of it are measured, and its row is the straight line through both,
+which says so.
 """
 
 # a module, whose output is its purpose

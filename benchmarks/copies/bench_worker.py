@@ -10,8 +10,8 @@ of 8 MiB by plain HTTP, where each of them signs the bytes that it sends, unless
 aiobotocore send a checksum with each part, and aiohaul one of the whole; rclone sends MD5s.
 
 obstore and aiobotocore have no copy to many: each row is the loop that one would write to read the
-source once. rclone reads it once for each destination: it has a copy to many in its ``union`` remote
-alone, which is not measured.
+source once. rclone reads it once for each destination: only its ``union`` remote writes to many,
+and that is not measured.
 """
 
 # a module, whose output is its purpose
