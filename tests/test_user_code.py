@@ -16,6 +16,8 @@ from aiohaul.aws.direct.exchange import Connections
 from aiohaul.aws.errors import translated
 from aiohaul.progress import Event, Found, TaskEnded, Watching
 from aiohaul.s3.local import LocalFile, look_at
+from aiohaul.s3.streaming.parts import PART_SIZE
+from aiohaul.s3.streaming.writers import FileWriter
 from aiohaul.user_code import user_code
 from fake_ecs import FakeEcs
 from servers import KEY, REGION, SECRET
@@ -168,6 +170,54 @@ async def test_stream_of_a_copy_that_is_cancelled_is_no_failure(
         copy.cancel()
         with pytest.raises(asyncio.CancelledError):
             await copy
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_stream_that_is_not_read_to_its_end_is_closed(
+    to: aiohaul.LocalDestination, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    closed, writing = [], asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"x" * PART_SIZE
+        finally:
+            closed.append(True)
+
+    async def put(*_: object) -> None:
+        writing.set()
+        if cancelled:
+            await asyncio.sleep(60)
+        raise aiohaul.HaulError("the disk is full")
+
+    monkeypatch.setattr(FileWriter, "write", put)
+    async with aiohaul.Session() as session:
+        copying = session.s3().copy([aiohaul.Stream("endless", chunks())], [to])
+        copy = asyncio.create_task(copying)
+        await writing.wait()
+        if cancelled:
+            copy.cancel()
+        with pytest.raises((asyncio.CancelledError, aiohaul.TransferError)):
+            await copy
+        assert closed  # and not only when it is collected, some time later
+
+
+async def test_stream_that_fails_to_close_is_copied_or_not_all_the_same(
+    to: aiohaul.LocalDestination, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            yield b"x" * PART_SIZE
+            yield b"x" * PART_SIZE
+        finally:
+            raise OSError("the source is gone")
+
+    async with aiohaul.Session() as session:
+        stream = aiohaul.Stream("odd", chunks(), size=5)
+        with pytest.raises(aiohaul.TransferError, match="was to have 5 bytes"):
+            await session.s3().copy([stream], [to])
+    assert "closing stream odd failed" in caplog.text
 
 
 # Callbacks ----------------------------------------------------------------------------------

@@ -131,11 +131,10 @@ async def files(session: Any, _: str, scale: int, scratch: Path) -> Callable[[],
 
 
 async def first(_: Any, url: str, __: int, ___: Path) -> Callable[[], Awaitable[Any]]:
-    """The first listing of a process, the imports included."""
+    """The first listing of a process that has imported aiohaul."""
+    from aiohaul import Session  # noqa: PLC0415  # as above
 
     async def work() -> None:
-        from aiohaul import Session  # noqa: PLC0415  # as above
-
         async with Session(region=REGION, endpoint_url=url, **KEYS) as session:
             await session.s3().find("bucket", "n1")
 

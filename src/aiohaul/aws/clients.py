@@ -33,6 +33,7 @@ from aiohaul.errors import SessionError, SettingsError
 from aiohaul.settings import Settings
 from aiohaul.shortage import check_descriptors
 from aiohaul.telemetry.otel import active
+from aiohaul.threads import run_in_thread
 from aiohaul.version import own_version
 
 CONNECT_TIMEOUT = 10.0
@@ -220,6 +221,7 @@ class Clients:
     ) -> Any:
         with translated("creating a client", name), quiet():
             session = await self._session(settings, identity)
+            await run_in_thread(models.load, self._loader, name)
             creator = session.create_client(
                 name,
                 region_name=settings.region,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from aiobotocore.session import AioSession
+from botocore.exceptions import DataNotFoundError
 from botocore.loaders import JSONFileLoader, Loader
 
 _KINDS = ((".json", bytes), (".json.gz", gzip.decompress))
@@ -21,7 +24,25 @@ def loader(session: AioSession) -> Loader:
         os.path.expanduser(os.path.expandvars(each))  # noqa: PTH111  # Path's raises without a home
         for each in own.split(os.pathsep)
     ]
-    return _Loader(extra_search_paths=paths if own else [], file_loader=_Files())
+    return _loader(tuple(paths) if own else ())
+
+
+@lru_cache(maxsize=4)
+def _loader(paths: tuple[str, ...]) -> Loader:
+    """One for all sessions of the process: reading them anew takes a tenth of a second."""
+    return _Loader(extra_search_paths=list(paths), file_loader=_Files())
+
+
+def load(loader: Loader, service: str) -> None:
+    """Read what botocore reads of a service when it makes a client, so that the loader has it.
+
+    To be called in a thread: it takes a good part of a tenth of a second, once.
+    """
+    for name in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
+        loader.load_data(name)
+    for kind in ("service-2", "endpoint-rule-set-1"):
+        with suppress(DataNotFoundError):  # botocore itself says so
+            loader.load_service_model(service, kind, api_version=None)
 
 
 class _Files(JSONFileLoader):  # type: ignore[misc]  # botocore has no types

@@ -92,11 +92,9 @@ async def run(
     if not state_age > 0:  # nor is NaN
         raise SettingsError(f"state_age must be above 0 seconds, not {state_age}")
     with user_code("reading the definition"):
-        if is_batch(definition):
-            # Files are read, and a thousand definitions checked.
-            task = await run_in_thread(parse_any, definition, tasks or {}, abandon_on_cancel=True)
-        else:
-            task = parse_any(definition, None)
+        # It may be large, and a batch reads files, and checks a thousand more.
+        others = tasks or {} if is_batch(definition) else None
+        task = await run_in_thread(parse_any, definition, others, abandon_on_cancel=True)
     if not isinstance(task, Batch):
         if state is not None:
             raise DefinitionError("type", "only batches keep a state; transfers have a journal")

@@ -165,6 +165,7 @@ class Fanout:
         self._courses[:] = [await self._course(each, len(sources)) for each in destinations]
 
     async def _course(self, destination: AnyDestination, count: int) -> Course:
+        await give_way()
         gate = Gate(self._clients.max_requests)
         if isinstance(destination, LocalDestination):
             return Course(destination, None, "", server_side=False, left=count, gate=gate)

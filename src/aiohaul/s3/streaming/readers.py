@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,6 +31,8 @@ DESCRIPTION = (
 )
 #: Encryptions whose ETags are no MD5s are all but S3's own.
 _S3_OWN = "AES256"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,9 @@ class Reader(Protocol):
             HaulError: it cannot be read, or is another version by now.
         """
 
+    async def close(self) -> None:
+        """Let go of it: nothing more of it is read."""
+
 
 class _Sized:
     """A source of known size, read in any order."""
@@ -110,6 +116,9 @@ class _Sized:
     def part(self, number: int) -> Part | None:
         start = (number - 1) * self._step
         return (start, min(self._step, self.size - start)) if start < self.size else None
+
+    async def close(self) -> None:
+        pass
 
 
 class ObjectReader(_Sized):
@@ -240,6 +249,16 @@ class StreamReader:
 
     async def read_whole(self) -> tuple[Bytes, Traits]:
         raise AssertionError  # whole() says no
+
+    async def close(self) -> None:
+        """Close an async generator that was not read to its end: its cleanup is not to wait."""
+        if not isinstance(self._chunks, AsyncGenerator):
+            return
+        try:
+            with user_code(f"closing {self._source.uri}"):
+                await self._chunks.aclose()
+        except Exception as error:  # noqa: BLE001  # what the copy comes to is settled already
+            _log.warning("closing %s failed: %s", self._source.uri, without_queries(repr(error)))
 
     def _check(self) -> None:
         source = self._source

@@ -83,7 +83,10 @@ async def tee(
         await haul.run()
     finally:
         haul.give_back()
-        await discard_all([each.discard for each in haul.unfinished()])
+        try:
+            await discard_all([each.discard for each in haul.unfinished()])
+        finally:
+            await source.reader.close()
     return haul.failures
 
 
