@@ -617,6 +617,97 @@ async def test_connection_of_the_client_with_something_left_in_it_is_not_used() 
     assert sent[0] == b""
 
 
+# Callbacks whose failure nobody hears -------------------------------------------------------
+
+
+class BrokenError(Exception):
+    """What a callback raises in these tests."""
+
+
+def broken(*_: Any) -> Any:
+    raise BrokenError
+
+
+async def test_timer_that_fails_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Faulty(how="silent") as server, connections(sock_read=0.01) as made:
+        monkeypatch.setattr("aiohaul.aws.direct.connection.aiohttp.SocketTimeoutError", broken)
+        with pytest.raises(BrokenError):
+            async with asyncio.timeout(5):
+                await made.exchange("GET", f"{server.url}/k", {}, b"")
+
+
+async def test_connection_that_cannot_be_ended_gives_its_place_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connector = aiohttp.TCPConnector(limit=1)
+    async with Saying() as server, aiohttp.ClientSession(connector=connector) as session:
+        made = Connections(session)
+        await made.exchange("GET", f"{server.url}/k", {}, b"")
+        ((connection,),) = made._idle.values()
+        with monkeypatch.context() as patch:
+            patch.setattr(connection, "_transport", NoAbort(connection._transport))
+            with pytest.raises(BrokenError):
+                made._drop(next(iter(made._idle)))
+        assert made.kept == 0
+        assert not made._idle
+        async with asyncio.timeout(5):
+            assert (await made.exchange("GET", f"{server.url}/k", {}, b"")).status == 200
+        made.close()
+
+
+class NoAbort:
+    """A transport whose end fails, at first."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._failed = False
+
+    def abort(self) -> None:
+        self._transport.abort()
+        if not self._failed:
+            self._failed = True
+            raise BrokenError
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+async def test_look_for_old_connections_goes_on_after_one_that_fails(
+    monkeypatch: pytest.MonkeyPatch, unexpected: list[dict[str, Any]]
+) -> None:
+    monkeypatch.setattr("aiohaul.aws.direct.exchange._KEPT", 0.1)
+    async with Saying() as server, connections() as made:
+        url = f"{server.url}/k"
+        await asyncio.gather(*(made.exchange("GET", url, {}, b"") for _ in range(3)))
+        ((first, *_),) = made._idle.values()
+        monkeypatch.setattr(first, "_transport", NoAbort(first._transport))
+        async with asyncio.timeout(5):
+            await server.until(lambda: not server.connections)
+    assert [type(each["exception"]) for each in unexpected] == [BrokenError]
+    unexpected.clear()
+
+
+async def test_body_that_cannot_be_sent_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Connection, "_went_on", broken)
+    async with Faulty(how="silent") as server, connections() as made:
+        with pytest.raises(BrokenError):
+            async with asyncio.timeout(5):
+                await made.exchange("PUT", f"{server.url}/k", {}, bytes(100_000))
+
+
+async def test_body_is_sent_where_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: Any) -> socket.socket:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("aiohaul.aws.direct.sending.socket.fromfd", none_left)
+    async with Saying() as server, connections() as made:
+        body = bytes(3 * MIB)
+        assert (await made.exchange("PUT", f"{server.url}/k", {}, body)).status == 200
+        assert server.requests[0].body == body
+
+
 async def test_addresses_of_ipv6_are_reached() -> None:
     async with Saying(host="::1") as server, connections() as made:
         host = server.url.removeprefix("http://")

@@ -165,6 +165,8 @@ class Connection(asyncio.BufferedProtocol):
         try:
             if sending.start():
                 await asyncio.wait((sending.ended, now.answer), return_when=asyncio.FIRST_COMPLETED)
+                if sending.failure is not None:
+                    raise sending.failure
             else:
                 await self._hand_on(now, sending)
             if not sending.whole:
@@ -199,8 +201,10 @@ class Connection(asyncio.BufferedProtocol):
             self._timer = None
         # Over TLS what is not sent yet is in more buffers than the transport tells of, and a
         # transport that is closed waits for its peer to say so too.
-        self._transport.abort()
-        self._made.close()
+        try:
+            self._transport.abort()
+        finally:
+            self._made.close()  # whatever happens: others may wait for its place
 
     def _look(self) -> None:
         """Give the server up if it has been silent for too long, else look again later."""
@@ -208,11 +212,15 @@ class Connection(asyncio.BufferedProtocol):
         now = self._now
         if now is None or self._timeout is None:
             return
-        left = self._active + self._timeout - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._look)
-        else:
-            self._fail(now, aiohttp.SocketTimeoutError("Timeout on reading data from socket"))
+        try:
+            left = self._active + self._timeout - self._loop.time()
+            if left > 0:
+                self._timer = self._loop.call_later(left, self._look)
+                return
+            error: Exception = aiohttp.SocketTimeoutError("Timeout on reading data from socket")
+        except Exception as failure:  # noqa: BLE001  # nobody else hears it, and one waits
+            error = failure
+        self._fail(now, error)
 
     # What asyncio calls ------------------------------------------------------------------
 
@@ -267,10 +275,12 @@ class Connection(asyncio.BufferedProtocol):
                 self._finish(now, now.received)
             else:
                 self._fail(now, aiohttp.ClientPayloadError("the connection was closed in a body"))
-        self.close()
-        if self._can_write is not None and not self._can_write.done():
-            self._can_write.set_result(None)
-        self._former.connection_lost(exc)
+        try:
+            self.close()
+        finally:
+            if self._can_write is not None and not self._can_write.done():
+                self._can_write.set_result(None)
+            self._former.connection_lost(exc)
 
     def pause_writing(self) -> None:
         """The server takes no more for now."""

@@ -155,19 +155,22 @@ class Connections:
         """Close what nobody has used for a while, and forget what is closed."""
         self._sweep = None
         until = self._loop.time() - _KEPT
-        for origin, kept in list(self._idle.items()):
-            while kept and (not kept[0].is_open or kept[0].idle_since <= until):
-                self._drop(origin)
-        if self._idle:
-            self._sweep = self._loop.call_later(_KEPT / 2, self._close_old)
+        try:
+            for origin, kept in list(self._idle.items()):
+                while kept and (not kept[0].is_open or kept[0].idle_since <= until):
+                    self._drop(origin)
+        finally:  # the others' turn comes, whatever became of one
+            if self._idle:
+                self._sweep = self._loop.call_later(_KEPT / 2, self._close_old)
 
     def _drop(self, origin: str) -> None:
         """Close the one to this origin that has been idle for longest."""
         kept = self._idle[origin]
         self._count -= 1
-        kept.popleft().close()
+        oldest = kept.popleft()
         if not kept:
             del self._idle[origin]
+        oldest.close()
 
 
 def _asked_for(headers: Mapping[str, str]) -> int:

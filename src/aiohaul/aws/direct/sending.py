@@ -26,6 +26,7 @@ class Sending:
             connection learns why.
         left: what is still to be sent.
         whole: all of it is sent.
+        failure: why it cannot be sent, if that is not for the connection to tell.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Sending:
         self._socket: socket.socket | None = None
         self.left = memoryview(body)
         self.whole = False
+        self.failure: Exception | None = None
         self.ended: asyncio.Future[None] = self._loop.create_future()
 
     def start(self) -> bool:
@@ -46,7 +48,10 @@ class Sending:
         encrypts = transport.get_extra_info("sslcontext") is not None
         if encrypts or theirs is None or transport.get_write_buffer_size():
             return False
-        made = socket.fromfd(theirs.fileno(), theirs.family, theirs.type)
+        try:
+            made = socket.fromfd(theirs.fileno(), theirs.family, theirs.type)
+        except OSError:  # no file descriptor is left
+            return False
         made.setblocking(False)  # noqa: FBT003  # socket's own
         try:
             self._loop.add_writer(made, self._send)
@@ -71,14 +76,15 @@ class Sending:
         if self._socket is None:
             return
         try:
-            sent = self._socket.send(self.left)
+            self.left = self.left[self._socket.send(self.left) :]
+            self._went_on()
+            self.whole = not self.left
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             self.stop()
-            return
-        self.left = self.left[sent:]
-        self._went_on()
-        if not self.left:
-            self.whole = True
+        except Exception as error:  # noqa: BLE001  # nobody else hears it, and one waits
+            self.failure = error
+            self.stop()
+        if self.whole:
             self.stop()
