@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import re
 import resource
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +186,80 @@ async def test_no_descriptor_left_is_said_with_what_to_do_and_passes(
                 await DOORS[door](session, moto_s3, bucket, tmp_path)
             assert "remove this" not in str(said.value)
         await DOORS[door](session, moto_s3, bucket, tmp_path)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_session_that_is_dropped_gives_its_descriptors_back_at_once(
+    server: KeptServer,
+) -> None:
+    async with aiohaul.Session(region=REGION, endpoint_url=server.url, **KEYS) as session:
+        await session.s3().head("bucket", "k")  # what stays open from the first use on
+    begin = descriptors()
+    for _ in range(3):
+        session = aiohaul.Session(region=REGION, endpoint_url=server.url, **KEYS)
+        await session.__aenter__()
+        for _ in range(3):
+            await session.s3().head("bucket", "k")
+        await session.ssm()._clients.service("ssm")
+        with pytest.warns(ResourceWarning, match=r"async with aiohaul\.Session"):
+            del session
+        async with asyncio.timeout(5):
+            while server.open:  # noqa: ASYNC110  # threads tell nobody
+                await asyncio.sleep(0.001)
+    assert descriptors() <= begin
+
+
+async def test_session_is_left_where_it_was_entered(server: KeptServer) -> None:
+    async with aiohaul.Session(region=REGION, endpoint_url=server.url, **KEYS) as session:
+        await session.s3().head("bucket", "k")
+        leave = partial(session.__aexit__, None, None, None)
+        with pytest.raises(aiohaul.SessionError, match="in the loop that entered it"):
+            await asyncio.to_thread(lambda: asyncio.run(leave()))
+        assert (await session.s3().head("bucket", "k")).size == 7
+    with pytest.raises(aiohaul.SessionError, match="not entered"):
+        await aiohaul.Session(region=REGION).__aexit__(None, None, None)
+
+
+def _begun(door: Callable[[], Any]) -> None:
+    """Begin it where no event loop of asyncio runs, as under trio."""
+    coroutine = door()
+    try:
+        coroutine.send(None)
+    finally:
+        coroutine.close()
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda: aiohaul.Session().__aenter__(),
+        lambda: aiohaul.run({"type": "batch", "tasks": []}),
+        lambda: aiohaul.clean({}, journal=Path("j")),
+        lambda: aiohaul.Session().lambda_().invoke("f"),
+        lambda: aiohaul.Session().s3().head("bucket", "k"),
+        lambda: aiohaul.Session().s3().copy([], []),
+        lambda: aiohaul.Session().s3().wait_for("bucket"),
+        lambda: aiohaul.Session().fargate().run("cluster", "family"),
+    ],
+    ids=["enter", "run", "clean", "invoke", "head", "copy", "wait_for", "fargate"],
+)
+def test_other_event_loops_are_refused_in_a_sentence(door: Callable[[], Any]) -> None:
+    with pytest.raises(aiohaul.SessionError, match=r"asyncio|is not entered"):
+        _begun(door)
+
+
+async def test_names_are_changed_by_a_regex_or_its_text(moto_s3: Store) -> None:
+    bucket = await moto_s3.bucket()
+    await moto_s3.put(bucket, "in/old.csv", b"x")
+    async with aiohaul.Session(
+        region=REGION, endpoint_url=moto_s3.url, access_key_id=KEY, secret_access_key=SECRET
+    ) as session:
+        s3 = session.s3()
+        rename = aiohaul.Rename("old", "new")
+        assert rename == aiohaul.Rename(re.compile("old"), "new")
+        destination = aiohaul.Destination(bucket=bucket, directory="out", rename=rename)
+        await s3.copy(await s3.find(bucket, "in", "old"), [destination])
+    assert await moto_s3.keys(bucket) == ["in/old.csv", "out/new.csv"]

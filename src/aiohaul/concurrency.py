@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-from aiohaul.errors import HaulError
+from aiohaul.errors import HaulError, SessionError
 
 #: Seconds of a turn of the event loop after which what can wait is left to the next one.
 _LONG_TURN = 0.003
@@ -105,6 +105,22 @@ async def work(jobs: Iterable[Callable[[], Awaitable[None]]], width: int) -> Non
         raise failures[0]
 
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The running event loop of asyncio.
+
+    Raises:
+        SessionError: there is none, as under trio.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise SessionError(
+            "aiohaul runs in an event loop of asyncio, and none is running here. Start it with"
+            " asyncio.run(...) or anyio.run(..., backend='asyncio'), not with trio; outside of"
+            " async code, and in a thread beside trio, use aiohaul.blocking"
+        ) from error
+
+
 def in_own_task(
     function: Callable[P, Coroutine[Any, Any, T]],
 ) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -121,6 +137,7 @@ def in_own_task(
 
     @wraps(function)
     async def hosted(*args: P.args, **kwargs: P.kwargs) -> T:
+        running_loop()
         scope = anyio.CancelScope()
         results: list[T] = []
 

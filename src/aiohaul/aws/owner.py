@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+from aiohaul.concurrency import running_loop
 from aiohaul.errors import SessionError
 
 
@@ -68,19 +69,3 @@ class Owner:
                 "this Session belongs to another event loop: make one for this loop, and leave it"
                 " in the loop that entered it"
             )
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """The running event loop of asyncio.
-
-    Raises:
-        SessionError: there is none, as under trio.
-    """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError as error:
-        raise SessionError(
-            "aiohaul runs in an event loop of asyncio, and none is running here. Start it with"
-            " asyncio.run(...) or anyio.run(..., backend='asyncio'), not with trio; outside of"
-            " async code, and in a thread beside trio, use aiohaul.blocking"
-        ) from error
