@@ -116,8 +116,8 @@ def running_loop() -> asyncio.AbstractEventLoop:
     except RuntimeError as error:
         raise SessionError(
             "aiohaul runs in an event loop of asyncio, and none is running here. Start it with"
-            " asyncio.run(...) or anyio.run(..., backend='asyncio'), not with trio; outside of"
-            " async code, and in a thread beside trio, use aiohaul.blocking"
+            " asyncio.run(...), or with anyio.run(..., backend='asyncio'). From trio, give it a"
+            " thread: await trio.to_thread.run_sync(asyncio.run, work())"
         ) from error
 
 

@@ -33,7 +33,8 @@ class Session(NotPicklable):
     """The pooled clients of one event loop, and the handlers on them.
 
     An async context manager: leaving it closes every connection, whatever happened. One per
-    event loop is enough for everything; it may not be shared between loops, threads or processes.
+    event loop is enough for everything, and for any number of identities; it may not be shared
+    between loops, threads or processes.
     What is not given comes from the ``AWS_*`` environment variables, then from botocore's own
     chain (profile, container, instance role).
 
@@ -47,8 +48,9 @@ class Session(NotPicklable):
         role_external_id: the external id that the role asks for.
         role_duration: seconds that one AssumeRole lasts, 900 to 43,200.
         max_requests: requests in flight at once for each service.
-        max_invocations: Lambda invocations held at once, apart from these; at most three
-            quarters of the file descriptors that the process may have. More wait their turn.
+        max_invocations: Lambda invocations held at once, apart from these. More wait their turn.
+            Each of the two is at most three quarters of the file descriptors that the process may
+            have.
         direct: build, sign and read S3 requests here, for a tenth of botocore's CPU, wherever
             that provably comes to the same; False sends every request through botocore.
         allow_http: endpoints on other machines may be plain ``http://``, where everybody on the
