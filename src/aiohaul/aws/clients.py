@@ -8,12 +8,14 @@ import warnings
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
 import anyio
 from aiobotocore.config import AioConfig
+from aiobotocore.hooks import AioHierarchicalEmitter
 from aiobotocore.session import AioSession
 
 from aiohaul.aws import models
@@ -116,6 +118,7 @@ class Clients:
         self._owner = Owner()
         self._undoable: set[tuple[anyio.CancelScope, anyio.Event]] = set()
         self._loader: Any = None
+        self._hooks: AioHierarchicalEmitter | None = None
 
     async def __aenter__(self) -> Self:
         self._owner.enter()
@@ -243,7 +246,7 @@ class Clients:
             return identity.session
         # botocore takes a file that cannot be opened for one that has nothing in it.
         check_descriptors()
-        session = AioSession()
+        session = self._blank_session()
         if self._loader is None:
             self._loader = models.loader(session)
         # The service models are the dear part of a session (8 MB); one copy serves all.
@@ -256,6 +259,15 @@ class Clients:
         await use_credentials(session, settings, config, self.ca_bundle)
         identity.session = session
         return session
+
+    def _blank_session(self) -> AioSession:
+        """A session without settings. Half of what one costs is the list of botocore's hooks."""
+        if self._hooks is None:
+            hooks = AioHierarchicalEmitter()
+            session = AioSession(event_hooks=hooks)
+            self._hooks = copy(hooks)
+            return session
+        return AioSession(event_hooks=copy(self._hooks), include_builtin_handlers=False)
 
     def _bound(self, *, once: bool) -> int:
         return self.max_invocations if once else self.max_requests
