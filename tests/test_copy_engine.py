@@ -829,7 +829,7 @@ async def test_file_that_is_replaced_while_it_moves_to_another_file_system_stays
     def across(*_: Path) -> None:
         raise OSError(errno.EXDEV, "across")
 
-    def copy(file: aiohaul.LocalFile, _: Path) -> None:
+    def copy(file: aiohaul.LocalFile, *_: object) -> None:
         new = tmp_path / "new"
         new.write_bytes(b"new")
         os.replace(new, file.path)  # noqa: PTH105  # the method is not itself here

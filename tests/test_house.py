@@ -17,17 +17,8 @@ ROOT = Path(inspect.getfile(aiohaul)).parent
 #: From the ground up: a room imports from its own floor and those below.
 FLOORS = [
     {"hidden", "installed", "pickling", "version"},
-    {
-        "errors",
-        "progress",
-        "report",
-        "concurrency",
-        "looking",
-        "logs",
-        "shortage",
-        "telemetry",
-        "threads",
-    },
+    {"errors", "progress", "report", "concurrency", "looking", "logs", "telemetry"}
+    | {"shortage", "threads", "user_code"},
     {"settings"},
     {"aws"},
     {"s3", "compute", "parameters"},

@@ -430,7 +430,7 @@ async def test_definition_that_raises_what_is_no_error(odd: BaseException) -> No
         await aiohaul.run(Raises(type="transfer"))
     batch = {"type": "batch", "tasks": [{"order_id": 1, "task_id": "one"}]}
     with pytest.raises(aiohaul.HaulError, match=f"the definition raised {named(odd)}"):
-        await aiohaul.run(batch, tasks=Raises())  # read in a thread
+        await aiohaul.run(batch, tasks=Raises(one={}))  # read in a thread
 
 
 @pytest.mark.parametrize("ends", [KeyboardInterrupt, SystemExit, ValueError])
