@@ -36,7 +36,7 @@ async def cluster(workers: int = 2) -> AsyncIterator[Any]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None is port 8787, which may be in use
             asynchronous=True,
             silence_logs=50,
         ) as made,

@@ -62,7 +62,7 @@ async def with_workers(url: str, found: list[S3Object], workers: int) -> tuple[f
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None is port 8787, which may be in use
             asynchronous=True,
             silence_logs=50,
         ) as cluster,
