@@ -18,7 +18,7 @@ ROOT = Path(inspect.getfile(aiohaul)).parent
 FLOORS = [
     {"hidden", "installed", "pickling", "version"},
     {"errors", "progress", "report", "concurrency", "looking", "logs", "telemetry"}
-    | {"shortage", "threads", "user_code"},
+    | {"cancellation", "shortage", "threads", "user_code"},
     {"settings"},
     {"aws"},
     {"s3", "compute", "parameters"},

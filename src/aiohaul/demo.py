@@ -16,7 +16,8 @@ import anyio
 from anyio.abc import Process
 
 from aiohaul.aws.clients import Clients
-from aiohaul.concurrency import in_own_task, work
+from aiohaul.cancellation import in_own_task
+from aiohaul.concurrency import work
 from aiohaul.errors import HaulError
 from aiohaul.progress import OnProgress
 from aiohaul.report import Report

@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TypeVar
 
-from aiohaul.concurrency import is_cancelled
+from aiohaul.cancellation import is_cancelled
 from aiohaul.errors import HaulError
 from aiohaul.progress import ignore
 

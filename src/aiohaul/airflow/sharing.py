@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from aiohaul.concurrency import to_its_end
+from aiohaul.cancellation import to_its_end
 from aiohaul.session import Session
 from aiohaul.settings import Settings
 

@@ -28,8 +28,8 @@ from aiohaul.airflow.connection import connection_settings
 from aiohaul.airflow.sharing import shared_session
 from aiohaul.airflow.telling import Json, failed, payload, succeeded, told
 from aiohaul.airflow.timing import Clock
+from aiohaul.cancellation import in_own_task, to_its_end
 from aiohaul.compute.logs import LogLine
-from aiohaul.concurrency import in_own_task, to_its_end
 from aiohaul.errors import (
     DurableTimeoutError,
     HaulError,

@@ -30,7 +30,7 @@ from aiohaul.aws.secrecy import quiet
 from aiohaul.aws.service import Service
 from aiohaul.aws.sockets import keepalive_socket
 from aiohaul.aws.transport import Transports
-from aiohaul.concurrency import in_own_task
+from aiohaul.cancellation import in_own_task
 from aiohaul.errors import SessionError, SettingsError
 from aiohaul.settings import Settings
 from aiohaul.shortage import check_descriptors
@@ -104,6 +104,7 @@ class Clients:
         self.ca_bundle = ca_bundle
         self.max_requests = _affordable(max_requests)
         self.max_invocations = _affordable(max_invocations)
+        self._connector = {"socket_factory": keepalive_socket, **resolver()}
         self._transports = Transports(plain=self.allow_http, most_kept=self.max_requests)
         self._identities: WeakValueDictionary[tuple[Settings, _Environment], _Identity] = (
             WeakValueDictionary()
@@ -280,7 +281,7 @@ class Clients:
             max_pool_connections=0,
             # Service decides what is sent again.
             retries={"mode": "standard", "total_max_attempts": 1},
-            connector_args={"socket_factory": keepalive_socket, **resolver()},
+            connector_args=self._connector,
             http_session_cls=self._transports,
             # Some servers send the whole object's checksum with a range of it; what is read is
             # held against the listed ETag and size instead.

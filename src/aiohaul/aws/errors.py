@@ -18,7 +18,7 @@ from aiohaul.aws.bounded import TooLongError
 from aiohaul.aws.error_codes import service_error
 from aiohaul.aws.plain import DISTRUSTED, is_distrusted
 from aiohaul.aws.secrecy import without_tokens
-from aiohaul.concurrency import is_cancelled
+from aiohaul.cancellation import is_cancelled
 from aiohaul.errors import (
     EndpointError,
     HaulError,

@@ -13,8 +13,8 @@ import anyio
 
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
+from aiohaul.cancellation import to_its_end
 from aiohaul.compute.invocation import check_durable_arn, decoded, withheld
-from aiohaul.concurrency import to_its_end
 from aiohaul.errors import (
     DurableExecutionError,
     DurableTimeoutError,

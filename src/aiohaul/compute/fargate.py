@@ -13,12 +13,12 @@ import anyio
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
+from aiohaul.cancellation import in_own_task, to_its_end
 from aiohaul.compute.following import Followed, Following
 from aiohaul.compute.logs import LogStream, OnLog, stream_name
 from aiohaul.compute.starting import check_token, find, start
 from aiohaul.compute.stopping import Stopping
 from aiohaul.compute.task import Run, TaskResult, check_container, judged, out_of_time, too_late
-from aiohaul.concurrency import in_own_task, to_its_end
 from aiohaul.errors import HaulError, ServiceError
 from aiohaul.hidden import revealed
 from aiohaul.parameters.single_flight import SingleFlight

@@ -12,6 +12,7 @@ import anyio
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.retry import pause_before
 from aiohaul.aws.service import Service
+from aiohaul.cancellation import in_own_task
 from aiohaul.compute import durable
 from aiohaul.compute.durable import DurableExecution
 from aiohaul.compute.invocation import (
@@ -27,7 +28,6 @@ from aiohaul.compute.invocation import (
     never_ran,
     outcome_unknown,
 )
-from aiohaul.concurrency import in_own_task
 from aiohaul.errors import FunctionError, OutcomeUnknownError, ServiceError, UnreachableError
 from aiohaul.pickling import NotPicklable
 from aiohaul.settings import Settings

@@ -12,8 +12,8 @@ from anyio.lowlevel import checkpoint
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
+from aiohaul.cancellation import in_own_task
 from aiohaul.compute.logs import LogLine
-from aiohaul.concurrency import in_own_task
 from aiohaul.looking import look_until_found
 from aiohaul.pickling import NotPicklable
 from aiohaul.progress import OnProgress

@@ -13,8 +13,8 @@ import anyio.lowlevel
 
 from aiohaul.aws.secrecy import without_words
 from aiohaul.aws.service import Send, Service
+from aiohaul.cancellation import to_its_end
 from aiohaul.compute.task import Run
-from aiohaul.concurrency import to_its_end
 from aiohaul.errors import (
     EndpointError,
     HaulError,

@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from aiohaul.aws.service import Service
+from aiohaul.cancellation import to_its_end
 from aiohaul.compute.starting import find
 from aiohaul.compute.task import Run
-from aiohaul.concurrency import to_its_end
 from aiohaul.errors import HaulError, ServiceError
 
 #: Seconds that one StopTask may take.

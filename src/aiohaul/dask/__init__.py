@@ -16,7 +16,7 @@ from typing import Any
 
 import anyio
 
-from aiohaul.concurrency import in_own_task
+from aiohaul.cancellation import in_own_task
 from aiohaul.dask.cluster import Cluster
 from aiohaul.dask.shards import Ledger
 from aiohaul.dask.worker import divisible

@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aiohaul.concurrency import give_way, in_own_task
+from aiohaul.cancellation import in_own_task
+from aiohaul.concurrency import give_way
 from aiohaul.errors import TransferError
 from aiohaul.pickling import NotPicklable
 from aiohaul.progress import OnProgress, ignore

@@ -24,7 +24,7 @@ from typing import Self
 
 import anyio
 
-from aiohaul.concurrency import to_its_end
+from aiohaul.cancellation import to_its_end
 from aiohaul.errors import BatchBusyError, BatchStateError, HaulError
 from aiohaul.report import Order
 from aiohaul.s3.resuming.database import Kind, Shared, Statement, write_all

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from aiohaul.concurrency import in_own_task
+from aiohaul.cancellation import in_own_task
 from aiohaul.errors import DefinitionError, SettingsError
 from aiohaul.progress import OnProgress
 from aiohaul.report import Report

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from aiohaul.concurrency import to_its_end, work
+from aiohaul.cancellation import to_its_end
+from aiohaul.concurrency import work
 from aiohaul.errors import HaulError
 
 #: Seconds that this may take once the caller is cancelled: a cancelled task must end within one.

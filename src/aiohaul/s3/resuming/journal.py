@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import anyio
 
-from aiohaul.concurrency import to_its_end
+from aiohaul.cancellation import to_its_end
 from aiohaul.errors import HaulError, JournalBusyError, JournalError
 from aiohaul.s3.resuming.database import Kind, Shared, Statement
 from aiohaul.threads import run_in_thread

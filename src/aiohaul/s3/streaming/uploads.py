@@ -11,7 +11,7 @@ import anyio
 
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Send
-from aiohaul.concurrency import to_its_end
+from aiohaul.cancellation import to_its_end
 from aiohaul.errors import (
     HaulError,
     ObjectNotFoundError,

@@ -15,7 +15,8 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import first_of, give_way, in_own_task, work
+from aiohaul.cancellation import in_own_task
+from aiohaul.concurrency import first_of, give_way, work
 from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError
 from aiohaul.pickling import NotPicklable
 from aiohaul.progress import OnProgress, Watching, ignore

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import in_own_task
+from aiohaul.cancellation import in_own_task
 from aiohaul.progress import OnProgress
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.selection import Conditions
