@@ -24,15 +24,14 @@ from servers import KEY, REGION, SECRET
 from store import Store
 
 
-class Odd(BaseException):
-    pass
+class Leaving(BaseException):
+    """What frameworks use to get out of everything."""
 
 
-#: What says that a task, a generator or a program ends, and is no error.
+#: What says that a task or a generator ends, and is no error.
 ODD = [
     asyncio.CancelledError("mine"),
     GeneratorExit("mine"),
-    Odd("mine"),
     BaseExceptionGroup("mine", [asyncio.CancelledError()]),
 ]
 
@@ -137,6 +136,18 @@ async def test_stream_that_raises_what_is_no_error_fails_alone(
             await session.s3().copy([bad, *files], [to])
     alone(failed, files)
     assert sorted(os.listdir(to.directory)) == ["a", "b", "c"]  # noqa: PTH208  # no partial file
+
+
+async def test_stream_with_which_a_framework_leaves_everything(
+    files: list[LocalFile], to: aiohaul.LocalDestination
+) -> None:
+    leaving = Leaving("mine")
+    async with aiohaul.Session() as session:
+        stream = aiohaul.Stream("bad", Chunks(2, leaving))
+        with pytest.raises(Leaving) as left:
+            await session.s3().copy([stream, *files], [to])
+    assert left.value is leaving
+    assert not any("part" in name for name in os.listdir(to.directory))  # noqa: PTH208
 
 
 async def test_stream_to_s3_whose_own_task_is_cancelled_leaves_nothing(moto_s3: Store) -> None:
@@ -247,6 +258,16 @@ async def test_progress_that_raises_what_is_no_error_ends_a_copy_with_one(
             await session.s3().copy(files, [to], on_progress=on_progress)
     assert failed.value.__cause__ is odd
     assert not isinstance(failed.value, aiohaul.TransferError)
+
+
+async def test_callback_with_which_a_framework_leaves_everything(
+    files: list[LocalFile], to: aiohaul.LocalDestination
+) -> None:
+    leaving = Leaving("mine")
+    async with aiohaul.Session() as session:
+        with pytest.raises(Leaving) as left:
+            await session.s3().copy(files, [to], on_progress=raising(leaving))
+    assert left.value is leaving
 
 
 @pytest.mark.parametrize("kind", ["file", "stream"])

@@ -41,10 +41,26 @@ def in_own_task(
             with scope:
                 results.append(await function(*args, **kwargs))
 
-        await _wait_out(host(), scope.cancel)
+        try:
+            await _wait_out(host(), scope.cancel)
+        except BaseExceptionGroup as group:
+            if isinstance(group, Exception):
+                raise
+            raise _no_error(group) from group
         return results[0]
 
     return hosted
+
+
+def _no_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first in a group that is no error: a framework that raised it waits for it as it is."""
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            if not isinstance(each, Exception):
+                return _no_error(each)
+        elif not isinstance(each, Exception):
+            return each
+    return group
 
 
 async def to_its_end(

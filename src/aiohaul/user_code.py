@@ -22,15 +22,15 @@ E = TypeVar("E")
 class user_code:  # noqa: N801  # a context manager, named as such are
     """Around code of the application's that is called or awaited. A class: it is often entered.
 
-    Errors pass as they are, and so do the interpreter's end and a cancellation of the caller.
+    Errors pass as they are, and so does a cancellation of the caller. Other exceptions that are no
+    errors pass too: with them a framework, or the interpreter, leaves everything.
 
     Args:
         what: the code, as the subject of a sentence.
         failure: the kind of the error.
 
     Raises:
-        HaulError: the code raised what ends tasks and generators, or another exception that is no
-            error; of the kind ``failure``.
+        HaulError: the code raised what ends tasks and generators; of the kind ``failure``.
     """
 
     __slots__ = ("_failure", "_task", "_what")
@@ -48,7 +48,7 @@ class user_code:  # noqa: N801  # a context manager, named as such are
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None or isinstance(error, Exception | KeyboardInterrupt | SystemExit):
+        if error is None or not _ends_a_task(error):
             return
         # The coroutine that awaits it is closed: the loop has ended, and no task is running it.
         if isinstance(error, GeneratorExit) and _running() is not self._task:
@@ -60,6 +60,15 @@ class user_code:  # noqa: N801  # a context manager, named as such are
             f"{self._what} raised {name}, and was not cancelled. Handle {name} in it: of a task or"
             " future that it waits for, perhaps"
         ) from error
+
+
+def _ends_a_task(error: BaseException) -> bool:
+    """Whether it is what ends one task or generator, or a group in which that is hidden."""
+    if isinstance(error, BaseExceptionGroup):
+        return not isinstance(error, Exception) and all(
+            isinstance(each, Exception) or _ends_a_task(each) for each in error.exceptions
+        )
+    return isinstance(error, asyncio.CancelledError | GeneratorExit)
 
 
 def _running() -> asyncio.Task[object] | None:
