@@ -13,6 +13,7 @@ import pytest
 #: Before any of them is imported: their asserts are checks under ``python -O`` too.
 pytest.register_assert_rewrite(*(file.stem for file in Path(__file__).parent.glob("*.py")))
 
+import hypothesis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -27,6 +28,10 @@ if os.environ.get("AIOHAUL_LOOP") == "uvloop":
     with warnings.catch_warnings():  # newer Pythons want no more policies; pytest-asyncio has one
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+# A busy machine is no fault.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 pytest_plugins = ("compute_fixtures", "otf_fixtures", "telemetry_fixtures", "watch_fixtures")
 
