@@ -169,7 +169,8 @@ def compat(session: nox.Session, cell: str) -> None:
     if cell == "sniffio":
         tested(session, cell, "tests/test_blocking_failures.py")
     if cell == "together":
-        orchestrated(session, str(ORCHESTRATORS), "-m", "smoke")
+        for name in ("airflow", "prefect"):  # one after another: each starts servers of its own
+            orchestrated(session, str(ORCHESTRATORS / f"test_{name}.py"), "-m", "smoke")
 
 
 @nox.session(default=False, reuse_venv=False)
