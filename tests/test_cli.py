@@ -187,7 +187,6 @@ async def test_interrupted_run_tidies_up(
     assert await s3.uploads(out) == []
 
 
-@pytest.mark.smoke
 async def test_demo_ends_well_and_leaves_nothing() -> None:
     done = await aiohaul("demo", "--objects", "20")
     assert done.code == 0, done.err

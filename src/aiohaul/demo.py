@@ -80,7 +80,17 @@ def _serve() -> None:
     from werkzeug.serving import make_server  # noqa: PLC0415
 
     application = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", 0, application, threaded=True)
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        """Leave to werkzeug what moto sends as well: a parser may refuse it twice."""
+
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            once = [each for each in headers if each[0].lower() not in {"date", "server"}]
+            return start_response(status, once, *more)
+
+        return application(environ, start)
+
+    server = make_server("127.0.0.1", 0, answer, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write(f"{server.server_port}\n")
     sys.stdout.flush()
