@@ -64,8 +64,10 @@ async def test_batch_is_run_from_its_folder_and_reported(
     assert done.code == 0, done.err
     assert re.search(r"^2 succeeded, \d+\.\d s\n", done.out)
     assert re.search(r"^2 b +1 +succeeded +\d", done.out, re.MULTILINE)
-    assert done.err.splitlines()[:2] == ["1 (a) started", done.err.splitlines()[1]]
-    assert re.fullmatch(r"1 \(a\) succeeded after \d+\.\d s", done.err.splitlines()[1])
+    # In Python's development mode asyncio says what held its loop up.
+    first, second, *_ = [each for each in done.err.splitlines() if "Executing <" not in each]
+    assert first == "1 (a) started"
+    assert re.fullmatch(r"1 \(a\) succeeded after \d+\.\d s", second)
     told = json.loads(report.read_text())
     assert (told["ok"], told["type"]) == (True, "batch")
     assert [each["state"] for each in told["tasks"]] == ["succeeded", "succeeded"]
