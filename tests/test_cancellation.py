@@ -12,6 +12,8 @@ import pytest
 
 import aiohaul
 from aiohaul.aws.service import Service
+from compute_fixtures import KEYS
+from faults.quick import quicken
 from faults.random_ends import descriptors
 from gateway import Gateway
 from servers import KEY, REGION, SECRET
@@ -71,6 +73,72 @@ async def test_cancelled_upload_is_aborted(proxied: Proxied, tmp_path: Path, poi
     await cancel_once(held.reached, run(definition))
     assert await s3.uploads(out) == []
     assert gateway.count("DELETE .*uploadId=") == 1
+
+
+@pytest.mark.parametrize("point", ["PUT .*partNumber=2", "POST .*uploadId="])
+async def test_session_that_ends_aborts_the_uploads_of_its_copies(
+    proxied: Proxied, tmp_path: Path, point: str
+) -> None:
+    """A server that is told to stop leaves its Session, and requests may still be copying."""
+    gateway, s3 = proxied
+    out = await s3.bucket()
+    (tmp_path / "large").write_bytes(b"x" * (17 * MIB))
+    held = gateway.rule(point, hold=True)
+    definition = transfer(local(tmp_path, fileRegex=".*"), to(s3, out))
+    async with aiohaul.Session() as session:
+        task = asyncio.ensure_future(run(definition, session=session))
+        await held.reached.wait()
+    with pytest.raises(aiohaul.SessionError, match="the Session ended before the copies were"):
+        await task
+    assert await s3.uploads(out) == []
+    await gateway.idle()
+
+
+async def test_session_that_ends_aborts_the_upload_of_a_move(
+    proxied: Proxied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quicken(monkeypatch.setattr)
+    gateway, s3 = proxied
+    inbox, out = await s3.bucket(), await s3.bucket()
+    await s3.put(inbox, "large", b"x" * (3 * MIB))
+    held = gateway.rule("COPY .*partNumber=2", hold=True)
+    action = aiohaul.Action(kind="move", bucket=out, prefix="done/")
+    async with aiohaul.Session(endpoint_url=s3.url, region=REGION, **KEYS) as session:
+        found = await session.s3().find(inbox)
+        task = asyncio.ensure_future(session.s3().act(found, action))
+        await held.reached.wait()
+    with pytest.raises(aiohaul.SessionError, match="the Session ended before the move was"):
+        await task
+    assert await s3.uploads(out) == []
+    assert await s3.keys(inbox) == ["large"]
+
+
+async def test_session_that_ends_begins_no_copies(proxied: Proxied, tmp_path: Path) -> None:
+    """Its end waits for what is undone, and takes nothing up that would not be."""
+    gateway, s3 = proxied
+    out = await s3.bucket()
+    (tmp_path / "large").write_bytes(b"x" * (17 * MIB))
+    held = gateway.rule("PUT .*partNumber=2", hold=True)
+    undoing = gateway.rule("DELETE .*uploadId=", hold=True)
+    definition = transfer(local(tmp_path, fileRegex=".*"), to(s3, out))
+    async with asyncio.TaskGroup() as tasks:
+        session = await aiohaul.Session().__aenter__()
+        first = tasks.create_task(failure(run(definition, session=session)))
+        await held.reached.wait()
+        tasks.create_task(session.__aexit__(None, None, None))
+        await undoing.reached.wait()
+        second = tasks.create_task(failure(run(definition, session=session)))
+        await asyncio.wait({second})
+        undoing.go.set()
+    assert "is ending" in str(second.result())
+    assert "ended before" in str(first.result())
+    assert await s3.uploads(out) == []
+
+
+async def failure(awaitable: Awaitable[Any]) -> aiohaul.SessionError:
+    with pytest.raises(aiohaul.SessionError) as raised:
+        await awaitable
+    return raised.value
 
 
 async def test_upload_that_was_being_started_when_cancelled_is_aborted(

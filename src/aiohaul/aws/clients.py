@@ -118,6 +118,7 @@ class Clients:
         active()  # for the requests of this Session
         self._owner = Owner()
         self._undoable: set[tuple[anyio.CancelScope, anyio.Event]] = set()
+        self._ending = False
         self._loader: Any = None
         self._hooks: AioHierarchicalEmitter | None = None
 
@@ -133,6 +134,7 @@ class Clients:
         traceback: TracebackType | None,
     ) -> None:
         self._owner.check_place()
+        self._ending = True
         for scope, _ in self._undoable:
             scope.cancel()
         with anyio.move_on_after(_UNDO_TIMEOUT, shield=True):
@@ -292,14 +294,17 @@ class Clients:
     async def undoable(self, what: str) -> AsyncIterator[None]:
         """Work that is undone at AWS when it is cancelled, as it is when the Session ends.
 
-        The Session's end waits for the undoing: it needs the connections.
+        The Session's end waits for the undoing: it needs the connections. Nothing of the kind
+        begins meanwhile.
 
         Args:
             what: what is under way, for the error.
 
         Raises:
-            SessionError: the Session ended meanwhile.
+            SessionError: the Session ends, or ended meanwhile.
         """
+        if self._ending:
+            raise SessionError("this Session is ending: make a new one")
         scope, undone = anyio.CancelScope(), anyio.Event()
         entry = (scope, undone)
         self._undoable.add(entry)

@@ -167,6 +167,7 @@ class S3Handler(NotPicklable, Watches):
             JournalBusyError: the same copies are under way elsewhere.
             JournalError: the journal cannot be used.
             TransferError: something is not where it should be; carries the report.
+            SessionError: the Session ended; what the copies had begun was undone.
         """
         with user_code("iterating over what to copy"):
             sources, destinations = tuple(sources), tuple(destinations)  # as they are now
@@ -221,6 +222,7 @@ class S3Handler(NotPicklable, Watches):
         Raises:
             CollisionError: two writes would meet; nothing was copied.
             PlanError: a name cannot be taken by a destination; nothing was copied.
+            SessionError: the Session ended; what the copies had begun was undone.
         """
         fanout = Fanout(
             self._clients,
@@ -230,7 +232,9 @@ class S3Handler(NotPicklable, Watches):
             reread=reread,
             journal=journal,
         )
-        return await fanout.copy(tuple(sources), tuple(destinations), action)
+        async with self._clients.undoable("the copies were done"):
+            return await fanout.copy(tuple(sources), tuple(destinations), action)
+        raise AssertionError  # pragma: no cover  # undoable raises where it swallows
 
     @in_own_task
     async def check(
@@ -324,16 +328,19 @@ class S3Handler(NotPicklable, Watches):
         Raises:
             CollisionError: two of them would move to one key, or onto another of them.
             PlanError: one has a name that no key can have, or is too large to move.
+            SessionError: the Session ended; a move that had begun was undone.
         """
-        return await act_on_objects(
-            await self._s3(),
-            tuple(objects),
-            action,
-            bucket_owner_full_control=bucket_owner_full_control,
-            width=self._clients.max_requests,
-            on_progress=guarded("on_progress", on_progress),
-            journal=journal,
-        )
+        async with self._clients.undoable(f"the {action.kind} was done"):
+            return await act_on_objects(
+                await self._s3(),
+                tuple(objects),
+                action,
+                bucket_owner_full_control=bucket_owner_full_control,
+                width=self._clients.max_requests,
+                on_progress=guarded("on_progress", on_progress),
+                journal=journal,
+            )
+        raise AssertionError  # pragma: no cover  # undoable raises where it swallows
 
     async def delete(
         self, objects: Sequence[S3Object], *, on_progress: OnProgress | None = None
