@@ -29,6 +29,20 @@ if os.environ.get("AIOHAUL_LOOP") == "uvloop":
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
+if os.environ.get("AIOHAUL_LOOP") == "eager":
+
+    class _EagerPolicy(asyncio.DefaultEventLoopPolicy):
+        """Tasks run in ``create_task`` up to where they wait."""
+
+        def new_event_loop(self) -> asyncio.AbstractEventLoop:
+            loop = super().new_event_loop()
+            loop.set_task_factory(vars(asyncio)["eager_task_factory"])  # from Python 3.12 on
+            return loop
+
+    with warnings.catch_warnings():  # as above
+        warnings.simplefilter("ignore", DeprecationWarning)
+        asyncio.set_event_loop_policy(_EagerPolicy())
+
 # A busy machine is no fault.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
