@@ -126,7 +126,7 @@ def test_a_name_loads_its_own_room_alone() -> None:
 
 def test_a_room_with_public_names_of_its_own() -> None:
     assert inspect.isclass(aiohaul.logs.JsonFormatter)  # type checkers know it
-    code = "import aiohaul; aiohaul.logs.JsonFormatter()"
+    code = "import aiohaul; aiohaul.logs.JsonFormatter(); aiohaul.blocking.call"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aiohaul import blocking as blocking
     from aiohaul import logs as logs
     from aiohaul.compute.durable import DurableExecution
     from aiohaul.compute.fargate import FargateHandler
@@ -274,8 +275,8 @@ if not TYPE_CHECKING:  # who would believe that there is every name
 
     def __getattr__(name: str) -> Any:
         """Import a public name when it is first asked for."""
-        if name == "logs":  # whose names are public there
-            return import_module("aiohaul.logs")
+        if name in {"blocking", "logs"}:  # whose names are public there
+            return import_module(f"aiohaul.{name}")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(_HOMES[name]), name)

@@ -1,4 +1,10 @@
-"""The event loop for code that has none: one per process, in a thread of its own."""
+"""The event loop for code that has none: one per process, in a thread of its own.
+
+``blocking.call(function, …)`` runs a coroutine function there, with the process's Session as its
+first argument, and waits for it. The settings of that Session are those of the environment; its
+handlers can be given others (``session.s3(Settings(…))``). A process that is forked has a loop and
+a Session of its own.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +26,8 @@ import anyio
 from aiohaul import installed
 from aiohaul.errors import SessionError
 from aiohaul.session import Session
+
+__all__ = ["Cancellable", "call", "start"]  # what an application uses; the rest is ours
 
 P = ParamSpec("P")
 T = TypeVar("T")
