@@ -91,7 +91,12 @@ def docs(session: nox.Session) -> None:
     """
     airflow = ["airflow"] if "airflow" in session.posargs else []
     session.install("pdoc>=15", "-e", f".[{','.join(['cli', 'dask', *airflow])}]")
-    modules = ["aiohaul", "aiohaul.logs", *(f"aiohaul.{room}" for room in ("dask", *airflow))]
+    modules = [
+        "aiohaul",
+        "aiohaul.blocking",
+        "aiohaul.logs",
+        *(f"aiohaul.{room}" for room in ("dask", *airflow)),
+    ]
     warnings = () if airflow else ("-W", "error")
     session.run("python", *warnings, "-m", "pdoc", "-d", "google", "-o", "build/docs", *modules)
     for module in modules:
@@ -217,9 +222,14 @@ def prefect(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
-def fastapi(session: nox.Session) -> None:
-    """Run the README's application under uvicorn."""
-    orchestrator(session, "fastapi", *GROUPS["fastapi"])
+def apps(session: nox.Session) -> None:
+    """Run applications, and stop them in the middle: FastAPI, Celery, Jupyter and others."""
+    only_the_wheel(session, *GROUPS["apps"])
+    session.run(
+        "pytest",
+        *("--confcutdir=tests/apps", "-o", "filterwarnings=default"),  # as below
+        *(session.posargs or ["-n", "2", "tests/apps"]),
+    )
 
 
 def built(session: nox.Session) -> Path:
@@ -230,12 +240,17 @@ def built(session: nox.Session) -> Path:
     return max(directory.glob("*.whl"), key=lambda file: file.stat().st_mtime)
 
 
-def orchestrator(session: nox.Session, name: str, *packages: str, extra: str = "") -> None:
-    """Run the tests in an orchestrator's own environment, which has none of ours but the wheel."""
+def only_the_wheel(session: nox.Session, *packages: str, extra: str = "") -> None:
+    """Install these into an environment which has none of ours but the wheel."""
     wheel = built(session)
     # In one step: what comes later must not move botocore away from aiobotocore.
     session.install(*packages, f"aiohaul{extra} @ {wheel.resolve().as_uri()}")
     session.install("--force-reinstall", "--no-deps", str(wheel))
+
+
+def orchestrator(session: nox.Session, name: str, *packages: str, extra: str = "") -> None:
+    """Run the tests in an orchestrator's own environment."""
+    only_the_wheel(session, *packages, extra=extra)
     files = sorted(map(str, ORCHESTRATORS.glob(f"test_{name}*.py")))
     orchestrated(session, *(session.posargs or files))
 

@@ -21,8 +21,8 @@ from test_cli import Ended, ended, started
 HERE = Path(__file__).parent
 PROJECT = HERE.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-#: What is executed where its orchestrator is installed, and by what, is found in these.
-ORCHESTRATORS = HERE / "orchestrators"
+#: What is executed where what it needs is installed, and by what, is found in these.
+ELSEWHERE = (HERE / "apps", HERE / "orchestrators")
 #: What executes all others.
 EXECUTING = HERE / "test_readme_blocks.py"
 
@@ -95,13 +95,15 @@ def executed_here() -> list[str]:
     ]
 
 
-def executed_in_orchestrators() -> dict[str, str]:
-    """The mark of each ``example(mark)`` in the orchestrators' tests: the file that has it."""
+def executed_elsewhere() -> dict[str, str]:
+    """The mark of each ``example(mark)`` and ``block(mark)`` in these: the file that has it."""
     return {
         mark: file.name
-        for file in sorted(ORCHESTRATORS.glob("test_*.py"))
+        for directory in ELSEWHERE
+        for file in sorted(directory.glob("test_*.py"))
         for node in ast.walk(ast.parse(file.read_text()))
-        for mark in _mark(node, "example")
+        for called in ("example", "block")
+        for mark in _mark(node, called)
     }
 
 
@@ -118,7 +120,7 @@ def _mark(node: ast.AST, called: str) -> list[str]:
 
 def known_sessions() -> set[str]:
     text = (PROJECT / "noxfile.py").read_text()
-    return set(re.findall(r"^@nox\.session.*\ndef (\w+)", text, flags=re.MULTILINE))
+    return set(re.findall(r"^@nox\.session.*\n(?:@.*\n)*def (\w+)", text, flags=re.MULTILINE))
 
 
 def not_executed(document: str, marks: list[str]) -> list[Block]:

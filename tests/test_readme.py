@@ -15,14 +15,14 @@ from readme import (
     PROJECT,
     README,
     blocks,
+    executed_elsewhere,
     executed_here,
-    executed_in_orchestrators,
     known_sessions,
     not_executed,
 )
 
 DEFINITIONS = [text for text in blocks("json") if "type" in json.loads(text)]
-MARKS = [*executed_here(), *executed_in_orchestrators()]
+MARKS = [*executed_here(), *executed_elsewhere()]
 
 
 def test_every_block_is_executed() -> None:
@@ -38,10 +38,15 @@ def test_block_that_is_added_has_to_be_executed(language: str) -> None:
 
 def test_block_is_not_executed_by_two() -> None:
     assert len(MARKS) == len(set(MARKS)) == len(BLOCKS)
-    assert set(executed_in_orchestrators().values()) == {
+    assert set(executed_elsewhere().values()) == {
         "test_airflow_readme.py",
-        "test_fastapi.py",
+        "test_backgrounds.py",
+        "test_cancelled.py",
+        "test_celery.py",
+        "test_kernel.py",
+        "test_other_loops.py",
         "test_prefect.py",
+        "test_servers.py",
     }
 
 
@@ -58,7 +63,7 @@ def test_definitions_are_valid(text: str) -> None:
 def test_code_imports_what_is_there(text: str) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module == "aiohaul":
-            assert {alias.name for alias in node.names} <= set(aiohaul.__all__)
+            assert {alias.name for alias in node.names} <= {*aiohaul.__all__, "blocking"}
 
 
 def test_files_and_sessions_that_are_named_are_there() -> None:

@@ -1,7 +1,7 @@
 """Every block of the README is executed here, as it stands, against servers on real sockets.
 
-What needs an orchestrator is executed in tests/orchestrators; test_readme.py sees to it that no
-block is left out.
+What needs an orchestrator is executed in tests/orchestrators, what needs a server or a worker in
+tests/apps; test_readme.py sees to it that no block is left out.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time import task_runner
-from examples import example
 from test_airflow_room import Supervisor
 
+from examples import example
 from fake_ecs import FakeEcs
 from fake_lambda import FakeLambda, returning
 from servers import KEY, REGION, SECRET

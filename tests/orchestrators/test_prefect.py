@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from examples import example
 from prefect import flow
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
 import aiohaul
+from examples import example
 from fake_ecs import FakeEcs
 from store import Store, store
 

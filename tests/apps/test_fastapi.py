@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import uvicorn
-from examples import example
 
+from examples import example
 from fake_lambda import FakeLambda, resetting, returning
 
 
