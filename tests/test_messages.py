@@ -139,7 +139,7 @@ async def test_watch_says_that_the_connection_was_refused(
     nobody: str, form: tuple[str, ...]
 ) -> None:
     """Also where its time is up before the first look has given up."""
-    done = await command("watch", "s3://inbox/src", "--timeout", "0.5", *form)
+    done = await command("watch", "s3://inbox/src", "--timeout", "1", *form)
     assert (done.code, done.out) == (1, "")
     first, second, last = done.err.splitlines()
     assert first == "watching s3://inbox/src"
@@ -152,7 +152,7 @@ async def test_watch_says_that_the_connection_was_refused(
 
 async def test_retries_are_logged_once_where_they_are_asked_for(nobody: str) -> None:
     done = await command(
-        *("watch", "s3://inbox/src", "--timeout", "0.5", "--log-level", "info"),
+        *("watch", "s3://inbox/src", "--timeout", "1", "--log-level", "info"),
         *("--log-format", "json"),
     )
     logged = [json.loads(each) for each in done.err.splitlines() if each.startswith("{")]

@@ -15,6 +15,16 @@ from aiohaul.aws import models
 SERVICES = ("s3", "lambda", "ecs", "logs", "ssm", "secretsmanager", "sqs", "sts", "sso", "sso-oidc")
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore changes descriptions that it was given, in other tests."""
+    monkeypatch.setattr(models._known, "loaders", {})
+
+
+def test_sessions_share_their_descriptions() -> None:
+    assert models.loader(AioSession()) is models.loader(AioSession())
+
+
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("kind", ["service-2", "endpoint-rule-set-1", "paginators-1"])
 def test_a_description_is_botocores(service: str, kind: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import threading
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,24 @@ def loader(session: AioSession) -> Loader:
     return _loader(tuple(paths) if own else ())
 
 
-@lru_cache(maxsize=4)
+class _Known(threading.local):
+    """The loaders of a thread, by where else they look: reading anew takes a tenth of a second.
+
+    Not of all threads: botocore changes what it was given, if always to the same.
+    """
+
+    def __init__(self) -> None:
+        self.loaders: dict[tuple[str, ...], Loader] = {}
+
+
+_known = _Known()
+
+
 def _loader(paths: tuple[str, ...]) -> Loader:
-    """One for all sessions of the process: reading them anew takes a tenth of a second."""
-    return _Loader(extra_search_paths=list(paths), file_loader=_Files())
+    if paths not in _known.loaders:
+        _known.loaders.clear()  # AWS_DATA_PATH hardly ever changes
+        _known.loaders[paths] = _Loader(extra_search_paths=list(paths), file_loader=_Files())
+    return _known.loaders[paths]
 
 
 def load(loader: Loader, service: str) -> None:
