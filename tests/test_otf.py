@@ -28,6 +28,7 @@ from opentaskpy.taskhandlers.execution import Execution
 from opentaskpy.taskhandlers.transfer import Transfer
 
 import aiohaul
+from aiohaul import blocking
 from fake_ecs import FakeEcs
 from fake_http import FakeServer, Request
 from fake_lambda import FakeLambda, returning
@@ -754,5 +755,10 @@ def test_a_template_looks_up_with_keys_of_its_variables(
 
 
 def test_one_loop_for_all_of_it() -> None:
-    loops = [each for each in threading.enumerate() if each.name == "aiohaul"]
-    assert [each.daemon for each in loops] == [True]
+    async def where(_: aiohaul.Session) -> int:
+        return threading.get_ident()
+
+    with ThreadPoolExecutor(4) as pool:
+        loops = {call.result() for call in [pool.submit(blocking.call, where) for _ in range(8)]}
+    (loop,) = [each for each in threading.enumerate() if each.ident in loops]
+    assert (loop.name, loop.daemon) == ("aiohaul", True)

@@ -63,13 +63,13 @@ async def test_names_that_differ_in_case_alone(
     moto_s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: bool
 ) -> None:
     if folds:  # as such a file system does it
-        exists = Path.exists
+        look = Path.stat
 
-        def fold(path: Path) -> bool:
-            names = [each.name.lower() for each in path.parent.iterdir()]
-            return path.name.lower() in names or exists(path)
+        def fold(path: Path, **options: Any) -> os.stat_result:
+            same = [each for each in os.listdir(path.parent) if each.lower() == path.name.lower()]  # noqa: PTH208
+            return look(path.with_name(same[0]) if same else path, **options)
 
-        monkeypatch.setattr(Path, "exists", fold)
+        monkeypatch.setattr(Path, "stat", fold)
     inbox, out, folder = await moto_s3.bucket(), await moto_s3.bucket(), tmp_path / "in"
     folder.mkdir()
     await moto_s3.fill(inbox, {"src/Day.csv": b"1", "src/day.csv": b"2", "src/other": b"3"})
