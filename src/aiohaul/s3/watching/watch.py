@@ -31,6 +31,8 @@ _MOST_PENDING = 20_000
 #: Hints of a queue that are followed in one go, and HEAD requests of these at the same time.
 _HINTS = 1000
 _HEADS = 64
+#: Changes that are handed over before it is asked whether the loop should have a turn.
+_ONE_GO = 50
 #: Digests that are packed for a cursor without giving the loop a turn.
 _PACKED = 4000
 
@@ -89,6 +91,7 @@ class Watch(NotPicklable, Viewer):
         self._looking = False
         self._stepping = False
         self._closed = False
+        self._handed = 0
 
     @property
     def where(self) -> str:
@@ -108,7 +111,9 @@ class Watch(NotPicklable, Viewer):
                 if self._closed:
                     raise StopAsyncIteration
                 await self._step()
-            await give_way()
+            self._handed += 1
+            if self._handed % _ONE_GO == 0:
+                await give_way()
             return self._next()
         finally:
             self._stepping = False
