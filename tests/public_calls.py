@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -106,7 +106,7 @@ class Stage:
         settings = Settings(endpoint_url=url)
         return Destination(bucket="partner", directory=directory, settings=settings)
 
-    async def sources(self) -> list[aiohaul.S3Object]:
+    async def sources(self) -> Sequence[aiohaul.S3Object]:
         return await self.home.find("inbox", "src")
 
     def victim(self) -> aiohaul.S3Object:

@@ -524,7 +524,7 @@ async def test_thousand_held_calls_all_cancelled_and_the_next_works(
     await functions.until(lambda: len(functions.invocations) == 1000)
     for call in calls:
         call.cancel()
-    with anyio.fail_after(1):
+    with anyio.fail_after(20):  # none of the functions ends by itself
         await asyncio.wait(calls)
     assert all(call.cancelled() for call in calls)
     await functions.until(lambda: not functions.connections)

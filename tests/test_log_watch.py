@@ -121,25 +121,33 @@ async def test_log_group_of_another_server(moto_logs: Any, moto_session: Session
     assert (await wait).message == "done 2"
 
 
-async def came(gateway: Gateway, what: str, count: int) -> None:
-    while gateway.count(what) < count:  # noqa: ASYNC110  # the gateway has no event for it
-        await asyncio.sleep(0.01)
-
-
 async def test_line_in_an_object_that_grows(proxied: tuple[Gateway, Store]) -> None:
     gateway, s3 = proxied
     bucket = await s3.bucket()
     keys: dict[str, Any] = {"access_key_id": KEY, "secret_access_key": SECRET, "region": REGION}
+    looks: asyncio.Queue[int] = asyncio.Queue()
+
+    async def read(count: int) -> None:
+        """Wait for a look that has read so often."""
+        async with asyncio.timeout(20):
+            while await looks.get() < count:
+                pass
+
     async with Session(endpoint_url=s3.url, **keys) as session:
         wait = asyncio.ensure_future(
-            session.s3().wait_for_line(bucket, "app.log", "^done", at_end=True, **FAST)
+            session.s3().wait_for_line(
+                *(bucket, "app.log", "^done"),
+                at_end=True,
+                on_progress=lambda _: looks.put_nowait(gateway.count("GET")),
+                **FAST,
+            )
         )
-        await came(gateway, "HEAD", 1)
+        await read(0)
         text = b"not done\n" * 100
         await s3.put(bucket, "app.log", text)
-        await came(gateway, "GET", 1)
+        await read(1)
         await s3.put(bucket, "app.log", text + b"do")
-        await came(gateway, "GET", 2)
+        await read(2)
         await s3.put(bucket, "app.log", text + b"done at last\nand more\n")
         assert await wait == "done at last"
         with pytest.raises(aiohaul.WatchTimeoutError, match=r"app\.log"):

@@ -18,6 +18,7 @@ from aiohaul.aws.service import Service
 from aiohaul.compute.functions import LambdaHandler
 from aiohaul.errors import HaulError
 from aiohaul.s3 import objects
+from aiohaul.s3.listing import list_pages
 from aiohaul.s3.objects import S3Object
 from aiohaul.session import Session
 from fuzz.choices import Choices
@@ -111,7 +112,7 @@ class _Once:
 
 async def _list(s3: Any) -> None:
     turns = 0
-    async for page in objects.list_pages(s3, "in", "src/"):
+    async for page in list_pages(s3, "in", "src/"):
         for each in page.objects:
             assert isinstance(each.key, str)
             assert isinstance(each.size, int)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,18 +25,13 @@ from aiohaul.s3.copying.plan import (
     checked_directory,
     identity,
 )
+from aiohaul.s3.listing import Block, Objects, list_pages
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.resuming.journal import Journal, Opened
-from aiohaul.s3.selection import Conditions, list_prefix, matching
+from aiohaul.s3.selection import Conditions, list_prefix
 from aiohaul.s3.streaming.parts import LIMITS, Limits
 from aiohaul.s3.watching.watches import ANY_NAME, Watches
 from aiohaul.user_code import guarded, user_code
-
-#: Objects that are looked at without giving the loop a turn: under 1 ms.
-_ONE_GO = 500
-
-#: S3Handler has a method of the name "list".
-Objects = list[S3Object]
 
 
 class S3Handler(NotPicklable, Watches):
@@ -62,7 +57,7 @@ class S3Handler(NotPicklable, Watches):
             AccessDeniedError: the credentials may not list it.
             ServiceError: another failure.
         """
-        pages = verbs.list_pages(await self._s3(), bucket, prefix, recursive=recursive)
+        pages = list_pages(await self._s3(), bucket, prefix, recursive=recursive)
         async with aclosing(pages):
             async for page in pages:
                 for each in page.objects:
@@ -75,7 +70,7 @@ class S3Handler(NotPicklable, Watches):
         pattern: str | re.Pattern[str] = ANY_NAME,
         *,
         conditions: Conditions | None = None,
-    ) -> Objects:
+    ) -> Sequence[S3Object]:
         """Find the objects of a directory whose names match.
 
         AWS: ListObjectsV2, narrowed to what the regex can match.
@@ -86,6 +81,10 @@ class S3Handler(NotPicklable, Watches):
             pattern: a regex, matched from the start of the last part of the key (``re.match``).
             conditions: on size, age and count; if the count is not met, nothing is found.
 
+        Returns:
+            The objects, in key order. They cannot be changed here, and take less memory than in a
+            list.
+
         Raises:
             PlanError: the directory begins or ends with "/".
             BucketNotFoundError: there is no such bucket.
@@ -95,12 +94,10 @@ class S3Handler(NotPicklable, Watches):
         checked_directory(directory)
         pattern = re.compile(pattern)
         prefix = list_prefix(directory, pattern)
-        pages = verbs.list_pages(await self._s3(), bucket, prefix, recursive=not directory)
-        found: Objects = []
+        pages = list_pages(await self._s3(), bucket, prefix, recursive=not directory)
         async with aclosing(pages):
-            async for page in pages:
-                found += matching(page.objects, pattern)
-        return await _meeting(found, conditions) if conditions else found
+            found = [page.objects.named(pattern) async for page in pages]
+        return await _meeting(found, conditions) if conditions else Objects(found)
 
     async def head(self, bucket: str, key: str) -> S3Object:
         """Look at one object. AWS: HeadObject.
@@ -291,7 +288,7 @@ class S3Handler(NotPicklable, Watches):
         return identity(zip(destinations, ends, strict=True))
 
     @in_own_task
-    async def left_of(self, objects: Sequence[S3Object]) -> Objects:
+    async def left_of(self, objects: Sequence[S3Object]) -> Sequence[S3Object]:
         """Those of these objects of one bucket that are still there in this version.
 
         AWS: ListObjectsV2.
@@ -355,11 +352,12 @@ class S3Handler(NotPicklable, Watches):
         return await self.act(objects, Action(kind="delete"), on_progress=on_progress)
 
 
-async def _meeting(found: Objects, conditions: Conditions) -> Objects:
+async def _meeting(found: Iterable[Block], conditions: Conditions) -> Objects:
     """Those that meet the conditions now; none if their number does not."""
     now = datetime.now(UTC)
-    met: Objects = []
-    for start in range(0, len(found), _ONE_GO):
+    met: list[Block] = []
+    for block in found:
         await give_way()
-        met += (each for each in found[start : start + _ONE_GO] if conditions.meets(each, now))
-    return met if conditions.enough(len(met)) else []
+        met.append(block.only([conditions.meets(each, now) for each in block]))
+    objects = Objects(met)
+    return objects if conditions.enough(len(objects)) else Objects()

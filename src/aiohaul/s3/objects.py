@@ -1,28 +1,21 @@
-"""S3Object, and the plain verbs: list, head, touch, delete."""
+"""S3Object, and the plain verbs: head, touch, delete."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, TypeVar
 
 import anyio
 
-from aiohaul.aws.direct.listing import rows_of
 from aiohaul.aws.error_codes import service_error
 from aiohaul.aws.errors import translated
 from aiohaul.aws.retry import ATTEMPTS, pause_before
 from aiohaul.aws.service import Service
 from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError, VerificationError
 
-#: What a listing tells of every object.
-_FIELDS = ("Key", "Size", "ETag", "LastModified")
-#: Objects of a listing that are handed over together.
-_SLICE = 200
 #: Keys that one DeleteObjects takes; more is MalformedXML.
 DELETE_BATCH = 1000
 T = TypeVar("T")
@@ -87,76 +80,6 @@ def unquoted(etag: str) -> str:
 def is_md5(etag: str) -> bool:
     """True if an ETag may be the MD5 of the bytes; those of multipart uploads are not."""
     return _MD5.fullmatch(etag) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """An answer of a listing, or a slice of one.
-
-    Attributes:
-        objects: in key order; few enough to be gone before a garbage collection finds them: what
-            outlives some of those makes Python look through everything that there is.
-        more: True if a further answer follows this one.
-    """
-
-    objects: Sequence[S3Object]
-    more: bool
-
-
-async def list_objects(
-    s3: Service, bucket: str, prefix: str = "", *, recursive: bool = True
-) -> AsyncGenerator[S3Object, None]:
-    """List the objects below a prefix, in key order: :func:`list_pages`, one by one."""
-    async with aclosing(list_pages(s3, bucket, prefix, recursive=recursive)) as pages:
-        async for page in pages:
-            for each in page.objects:
-                yield each
-
-
-async def list_pages(
-    s3: Service, bucket: str, prefix: str = "", *, recursive: bool = True
-) -> AsyncGenerator[Page, None]:
-    """List the objects below a prefix (ListObjectsV2, pages of 1,000 keys), in key order.
-
-    Args:
-        s3: the way to S3.
-        bucket: the bucket.
-        prefix: what the keys begin with.
-        recursive: False leaves out keys with a further ``/`` behind the prefix.
-
-    Raises:
-        BucketNotFoundError: there is no such bucket.
-        ServiceError: or another of its kinds.
-    """
-    parameters: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix}
-    target = uri(bucket, prefix)
-    if not recursive:
-        parameters["Delimiter"] = "/"
-    while True:
-        page = await s3.call("list_objects_v2", target, **parameters)
-        with translated("ListObjectsV2", target):
-            rows = rows_of(page.get("Contents", ()), _FIELDS, "StorageClass")
-            more = page["IsTruncated"]  # what is no listing says nothing of it
-            token = page["NextContinuationToken"] if more else None
-            if more and token == parameters.get("ContinuationToken"):
-                raise ValueError("the page that follows is the same one")
-            found = _some(bucket, rows)
-        yield Page(found, more)
-        while found:
-            with translated("ListObjectsV2", target):
-                found = _some(bucket, rows)
-            if found:
-                yield Page(found, more)
-        if not more:
-            return
-        parameters["ContinuationToken"] = token
-
-
-def _some(bucket: str, rows: Iterator[tuple[Any, ...]]) -> list[S3Object]:
-    return [
-        S3Object(bucket, key, size, etag.strip('"'), modified, storage_class or "STANDARD")
-        for key, size, etag, modified, storage_class in islice(rows, _SLICE)
-    ]
 
 
 async def head_object(s3: Service, bucket: str, key: str) -> S3Object:

@@ -147,7 +147,7 @@ async def _watch(
         )
     looked_at = replace(source, directory=watch.directory, pattern=watch.pattern)
 
-    async def look() -> list[Listed] | None:
+    async def look() -> Sequence[Listed] | None:
         return await _find(looked_at, s3, during) or None
 
     return await look_until_found(
@@ -161,13 +161,11 @@ async def _watch(
 
 async def _find(
     source: TransferSource, s3: S3Handler, conditions: Conditions | None
-) -> list[Listed]:
+) -> Sequence[Listed]:
     if source.bucket is not None:
-        return list(
-            await s3.find(source.bucket, source.directory, source.pattern, conditions=conditions)
-        )
+        return await s3.find(source.bucket, source.directory, source.pattern, conditions=conditions)
     files = await list_files(source.directory, source.pattern)
-    return list(conditions.apply(files, datetime.now(UTC)) if conditions else files)
+    return conditions.apply(files, datetime.now(UTC)) if conditions else files
 
 
 def _where(source: TransferSource) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import repeat
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -84,8 +84,8 @@ class Entries:
                 entry = dict(zip(layout.names, row, strict=True))
                 yield entry | {name: [entry[name]] for name in layout.lists}
 
-    def rows(self, names: Sequence[str], last: str) -> Iterator[tuple[Any, ...]]:
-        """The values of these fields, entry by entry, and of a last one that need not be there.
+    def columns(self, names: Sequence[str], last: str) -> Iterator[list[Sequence[Any]]]:
+        """The values of these fields, and of a last one that need not be there, block by block.
 
         None of them is one whose value is a list.
 
@@ -95,16 +95,21 @@ class Entries:
         for layout, columns in self._blocks:
             by_name = dict(zip(layout.names, columns, strict=True))
             needed = [by_name[name] for name in names]
-            yield from zip(*needed, by_name.get(last, repeat(None)), strict=False)
+            yield [*needed, by_name.get(last) or [None] * len(columns[0])]
 
 
-def rows_of(
+def columns_of(
     entries: Entries | Iterable[Mapping[str, Any]], names: Sequence[str], last: str
-) -> Iterator[tuple[Any, ...]]:
+) -> Iterator[list[Sequence[Any]]]:
     """The same of a page, however it was read."""
     if isinstance(entries, Entries):
-        return entries.rows(names, last)
-    return ((*(entry[name] for name in names), entry.get(last)) for entry in entries)
+        yield from entries.columns(names, last)
+        return
+    left = iter(entries)
+    while block := [*islice(left, _ENTRIES)]:
+        yield [[each[name] for each in block] for name in names] + [
+            [each.get(last) for each in block]
+        ]
 
 
 def read_page(

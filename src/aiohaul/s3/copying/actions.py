@@ -18,9 +18,10 @@ from aiohaul.report import ActionReport, Failure
 from aiohaul.s3.copying.plan import Action, check, version
 from aiohaul.s3.copying.server_side import copy_server_side
 from aiohaul.s3.copying.target import Target
+from aiohaul.s3.listing import list_objects
 from aiohaul.s3.local import LocalFile, check_directory, find_file
 from aiohaul.s3.local_writing import delete_file, move_file
-from aiohaul.s3.objects import S3Object, delete_objects, list_objects
+from aiohaul.s3.objects import S3Object, delete_objects
 from aiohaul.s3.resuming.journal import Entry, Journal
 from aiohaul.s3.streaming.parts import LIMITS, Limits
 

@@ -12,9 +12,9 @@ from aiohaul.s3.copying import plan
 from aiohaul.s3.copying.course import Course
 from aiohaul.s3.copying.plan import Destination, Places, Source
 from aiohaul.s3.copying.target import Target
+from aiohaul.s3.listing import list_objects
 from aiohaul.s3.local import find_file
 from aiohaul.s3.local_writing import remove_partial
-from aiohaul.s3.objects import list_objects
 from aiohaul.s3.resuming.journal import Journal, Opened, Place
 from aiohaul.s3.streaming.open_uploads import abort_strays, abort_upload
 from aiohaul.s3.streaming.parts import PART_SIZE

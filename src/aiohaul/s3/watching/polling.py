@@ -17,7 +17,8 @@ from aiohaul.aws.service import Service
 from aiohaul.concurrency import Place, Rota
 from aiohaul.errors import AccessDeniedError, HaulError, ServiceError
 from aiohaul.s3.copying.plan import checked_directory
-from aiohaul.s3.objects import S3Object, list_pages
+from aiohaul.s3.listing import list_pages
+from aiohaul.s3.objects import S3Object
 from aiohaul.s3.selection import list_prefix
 
 #: Objects that a viewer is shown in one go, and seconds after which the loop gets a turn.
@@ -256,7 +257,7 @@ class _Listing:
                 async for page in pages:
                     if page.more and self._directory.part(self.prefix):
                         seeing = [each for each in seeing if self._is_for(each)]
-                    seeing = await self._show(page.objects, seeing)
+                    seeing = await self._show([*page.objects], seeing)
                     if not seeing:
                         return
         except AccessDeniedError as error:
