@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
-
-from jsonschema import Draft202012Validator, FormatChecker, ValidationError
-from referencing import Registry, Resource
+from typing import TYPE_CHECKING, Any
 
 from aiohaul.errors import DefinitionError, UnsupportedError
 from aiohaul.s3.local import explained
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator, ValidationError
 
 #: A name, not a place: relative references resolve only under a scheme that has paths.
 _ROOT = "file:///aiohaul/"
@@ -81,22 +81,27 @@ def shown(path: Sequence[str | int]) -> str:
 
 @cache
 def _validator(schema: str) -> Draft202012Validator:
-    registry: Registry[Any] = Registry().with_resources(_resources())
+    # Imported by whoever checks, in a thread: on the event loop it would stand still for so long.
+    from jsonschema import Draft202012Validator, FormatChecker  # noqa: PLC0415
+    from referencing import Registry, Resource  # noqa: PLC0415
+
+    formats = FormatChecker(formats=())
+    formats.checks("regex", raises=(re.error, OverflowError, RecursionError))(_is_regex)
+    schemas = ((uri, Resource.from_contents(contents)) for uri, contents in _schemas())
+    registry: Registry[Any] = Registry().with_resources(schemas)
     return Draft202012Validator(
-        {"$ref": f"{_ROOT}{schema}"},
-        registry=registry,
-        format_checker=_FORMATS,
+        {"$ref": f"{_ROOT}{schema}"}, registry=registry, format_checker=formats
     )
 
 
-_FORMATS = FormatChecker(formats=())
+def _schemas() -> Iterator[tuple[str, Any]]:
+    for folder in (files("aiohaul.tasks") / "schemas").iterdir():
+        for file in folder.iterdir():
+            yield f"{_ROOT}{folder.name}/{file.name}", json.loads(file.read_text(encoding="utf-8"))
 
 
 def _is_regex(value: object) -> bool:
     return not isinstance(value, str) or re.compile(value) is not None
-
-
-_FORMATS.checks("regex", raises=(re.error, OverflowError, RecursionError))(_is_regex)
 
 
 def check_whole(definition: Mapping[str, Any]) -> None:
@@ -149,13 +154,6 @@ def _useless(value: Any) -> str:
             return "is not a number of any use"
         case _:
             return ""
-
-
-def _resources() -> Iterator[tuple[str, Resource[Any]]]:
-    for folder in (files("aiohaul.tasks") / "schemas").iterdir():
-        for file in folder.iterdir():
-            contents = json.loads(file.read_text(encoding="utf-8"))
-            yield f"{_ROOT}{folder.name}/{file.name}", Resource.from_contents(contents)
 
 
 def _explain(error: ValidationError) -> tuple[Path, str]:

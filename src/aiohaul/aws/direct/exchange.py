@@ -24,6 +24,7 @@ from yarl import URL
 from aiohaul.aws.direct.connection import Connection, Reply
 from aiohaul.aws.direct.framing import request_head
 from aiohaul.aws.direct.payload import Bytes
+from aiohaul.concurrency import give_way
 
 #: Connections are taken over from this series of aiohttp's releases.
 _KNOWN = "3.14."
@@ -122,6 +123,7 @@ class Connections:
         return None
 
     async def _made(self, origin: str) -> Connection:
+        await give_way()  # many may be made at the same time
         session = self._session
         if session.closed or session.connector is None:
             raise aiohttp.ClientConnectionError("the session is closed")
