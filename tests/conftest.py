@@ -73,6 +73,7 @@ async def nothing_left_running() -> AsyncIterator[None]:
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left, f"still running: {left}"
     gc.collect()
+    gc.freeze()  # what is still there stays for the session: the next one need not look through it
 
 
 @pytest.fixture(scope="session")

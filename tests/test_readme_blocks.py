@@ -489,6 +489,8 @@ async def test_transfer_is_cut_for_a_cluster(block: str, world: World) -> None:
         "destination": [{"bucket": "reports", "protocol": world.s3.protocol()}],
     }
     world.file("transfer.json", json.dumps(definition))
+    # Else it says at times that a heartbeat of a worker met the end of the cluster.
+    world.environment["DASK_LOGGING__DISTRIBUTED"] = "critical"
     assert (await world.python(block)).out == "6\n"
     assert await world.s3.keys("reports") == ["a.txt", "b.txt"]
 

@@ -56,12 +56,22 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 @pytest.fixture(autouse=True)
 def none_left() -> Iterator[None]:
+    abandoned.clear()
+    abandoned.update(alive())
     yield
     assert not alive()
 
 
+#: Threads that were there before: those of other tests, which wait for them no longer.
+abandoned: set[threading.Thread] = set()
+
+
 def alive() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name == "aiohaul worker"]
+    return [
+        each
+        for each in threading.enumerate()
+        if each.name == "aiohaul worker" and each not in abandoned
+    ]
 
 
 def started() -> tuple[threading.Event, threading.Event, Callable[[], None]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Generic, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
@@ -15,6 +15,8 @@ from aiohaul.errors import HaulError, SessionError
 
 #: Seconds of a turn of the event loop after which what can wait is left to the next one.
 _LONG_TURN = 0.003
+#: Items of many that are gone through before it is asked whether the loop should have a turn.
+_STEP = 200
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -75,6 +77,22 @@ async def give_way() -> None:
     if turns is None:
         turns = _turns[loop] = _Turns()
     await turns.take()
+
+
+class Paced(AsyncIterator[T]):
+    """Many items, one by one; from time to time :func:`give_way`. Nothing of it needs closing."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+        self._count = 0
+
+    async def __anext__(self) -> T:
+        self._count += 1
+        if self._count % _STEP == 0:
+            await give_way()
+        for each in self._items:
+            return each
+        raise StopAsyncIteration
 
 
 async def work(jobs: Iterable[Callable[[], Awaitable[None]]], width: int) -> None:

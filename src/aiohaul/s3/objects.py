@@ -14,6 +14,7 @@ from aiohaul.aws.error_codes import service_error
 from aiohaul.aws.errors import translated
 from aiohaul.aws.retry import ATTEMPTS, pause_before
 from aiohaul.aws.service import Service
+from aiohaul.concurrency import Paced
 from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError, VerificationError
 
 #: Keys that one DeleteObjects takes; more is MalformedXML.
@@ -168,8 +169,10 @@ async def delete_objects(
     async def delete_alone(each: S3Object) -> None:
         failures.extend(await _delete_one(s3, each))
 
-    alone = [each for each in objects if _NOT_IN_XML.search(each.key)]
-    together = [each for each in objects if not _NOT_IN_XML.search(each.key)]
+    alone: list[S3Object] = []
+    together: list[S3Object] = []
+    async for each in Paced(objects):
+        (alone if _NOT_IN_XML.search(each.key) else together).append(each)
     async with anyio.create_task_group() as tasks:
         for batch in batches(together, DELETE_BATCH):
             tasks.start_soon(delete, batch)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import work
+from aiohaul.concurrency import Paced, work
 from aiohaul.errors import HaulError, PreconditionFailedError
 from aiohaul.progress import Acted, Failed, OnProgress
 from aiohaul.report import ActionReport, Failure
-from aiohaul.s3.copying.plan import Action, check, version
+from aiohaul.s3.copying.course import check_plan
+from aiohaul.s3.copying.plan import Action, version
 from aiohaul.s3.copying.server_side import copy_server_side
 from aiohaul.s3.copying.target import Target
 from aiohaul.s3.listing import list_objects
@@ -62,7 +63,7 @@ async def act_on_objects(
         CollisionError: two of them would move to one key, or onto another of them.
         PlanError: one has a name that no key can have, or is too large to move.
     """
-    check(objects, s3.endpoint, (), action)
+    await check_plan(objects, s3.endpoint, (), action)
     failures: list[tuple[S3Object, HaulError]] = []
     moved: list[S3Object] = []
 
@@ -99,7 +100,7 @@ async def act_on_objects(
         gone = [each for each in moved if each.bucket == bucket]
         failures.extend(await _delete(s3, gone))
     guard: Guard = "server" if s3.is_aws else "listing"
-    return _report(action, objects, failures, on_progress, guard)
+    return await _report(action, objects, failures, on_progress, guard)
 
 
 async def _delete(s3: Service, objects: Sequence[S3Object]) -> list[tuple[S3Object, HaulError]]:
@@ -107,8 +108,11 @@ async def _delete(s3: Service, objects: Sequence[S3Object]) -> list[tuple[S3Obje
         there = {each.key: each async for each in _look_again(s3, objects)}
     except HaulError as error:
         return [(each, error) for each in objects]
-    changed = [each for each in objects if each.key in there and not _same(each, there[each.key])]
-    unchanged = [each for each in objects if each.key not in {each.key for each in changed}]
+    changed: list[S3Object] = []
+    unchanged: list[S3Object] = []
+    async for each in Paced(objects):
+        now = there.get(each.key, each)  # one that is gone counts as deleted
+        (unchanged if _same(each, now) else changed).append(each)
     return [
         *((each, _changed(each)) for each in changed),
         *(await delete_objects(s3, unchanged)),
@@ -179,7 +183,7 @@ async def act_on_files(
     Raises:
         CollisionError: two of them would move to one path, or onto another of them.
     """
-    check(files, "", (), action)
+    await check_plan(files, "", (), action)
     failures: list[tuple[LocalFile, HaulError]] = []
 
     async def act(file: LocalFile) -> None:
@@ -194,12 +198,12 @@ async def act_on_files(
             failures.append((file, error))
 
     await work((partial(act, file) for file in files), min(_FILES_AT_ONCE, len(files)))
-    return _report(action, files, failures, on_progress, "listing")
+    return await _report(action, files, failures, on_progress, "listing")
 
 
-def _report(
+async def _report(
     action: Action,
-    sources: Sequence[S3Object] | Sequence[LocalFile],
+    sources: Sequence[S3Object | LocalFile],
     failures: Sequence[tuple[S3Object | LocalFile, HaulError]],
     on_progress: OnProgress,
     guard: Guard,
@@ -207,7 +211,7 @@ def _report(
     failed = {source.uri for source, _ in failures}
     for source, error in failures:
         on_progress(Failed(source.uri, action.kind, error))
-    for source in sources:
+    async for source in Paced(sources):
         if source.uri not in failed:
             on_progress(Acted(action.kind, source.uri))
     return ActionReport(

@@ -27,8 +27,8 @@ from aiohaul.s3.resuming.journal import Entry
 from aiohaul.s3.streaming.writers import FileWriter, ObjectWriter, Writer
 from aiohaul.threads import run_in_thread
 
-#: Writes of a plan that are checked on the event loop: some 20 ms.
-_CHECK_INLINE = 10_000
+#: Writes of a plan that are checked on the event loop: some 5 ms.
+_CHECK_INLINE = 2000
 
 
 @dataclass(slots=True, eq=False)
@@ -178,23 +178,25 @@ def check_names(destination: LocalDestination, sources: Sequence[Source]) -> Non
 
 
 async def check_plan(
-    sources: Sequence[Source], endpoint: str, courses: Sequence[Course], action: plan.Action | None
+    sources: Sequence[Source],
+    endpoint: str,
+    ends: Sequence[tuple[AnyDestination, str]],
+    action: plan.Action | None,
 ) -> None:
     """Check a whole plan; a large one beside the event loop, which it would hold up for seconds.
 
     Args:
         sources: what will be copied.
         endpoint: the endpoint of objects among them.
-        courses: where to.
+        ends: the destinations, each with its endpoint.
         action: what will be done to the sources afterwards.
 
     Raises:
         CollisionError: two writes would meet.
         PlanError: a name is not one that the destination can take.
     """
-    ends = [(course.destination, course.endpoint) for course in courses]
     check = partial(plan.check, sources, endpoint, ends, action)
-    if len(sources) * len(ends) <= _CHECK_INLINE:
+    if len(sources) * (len(ends) + 1) <= _CHECK_INLINE:
         check()
     else:
         await run_in_thread(check, abandon_on_cancel=True)

@@ -136,7 +136,8 @@ class Fanout:
         """Settle the ways, and make sure that no two writes meet: the destinations' names."""
         await self._set_course(sources, destinations)
         home = self._source_s3.endpoint if self._source_s3 is not None else ""
-        await check_plan(sources, home, self._courses, action)
+        ends = [(course.destination, course.endpoint) for course in self._courses]
+        await check_plan(sources, home, ends, action)
         return tuple(course.name for course in self._courses)
 
     async def clean(self, destinations: Sequence[AnyDestination]) -> list[Opened]:

@@ -19,7 +19,7 @@ from aiohaul.s3.streaming.readers import Reader, Traits
 from aiohaul.s3.streaming.writers import Writer
 
 #: Bytes that a piece takes beside its data: tasks, buffers, the request.
-_OVERHEAD = 16 * 1024
+_OVERHEAD = 64 * 1024
 
 #: Parts of one source that are read at once. More of them would come together, and leave together:
 #: reading and writing would take turns instead of going on side by side.
