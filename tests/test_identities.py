@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import os
 import re
 import resource
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -185,6 +188,52 @@ async def test_no_descriptor_left_is_said_with_what_to_do_and_passes(
             with pytest.raises(aiohaul.HaulError, match="ulimit -n") as said:
                 await DOORS[door](session, moto_s3, bucket, tmp_path)
             assert "remove this" not in str(said.value)
+        await DOORS[door](session, moto_s3, bucket, tmp_path)
+
+
+#: Why nothing can be opened at the moment: a number of errno.
+refusals: list[int] = []
+
+
+def _refuse(event: str, _: tuple[object, ...]) -> None:
+    if refusals and event in ("open", "socket.__new__"):
+        raise OSError(refusals[-1], os.strerror(refusals[-1]))
+
+
+sys.addaudithook(_refuse)
+
+
+@contextmanager
+def nothing_opens(number: int) -> Iterator[None]:
+    """As where the whole machine has run out of something: no file, and no socket."""
+    refusals.append(number)
+    try:
+        yield
+    finally:
+        refusals.clear()
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+@pytest.mark.parametrize("door", ["head", "download", "local", "definition"])
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.ENFILE, r"sysctl fs\.file-max"), (errno.ENOMEM, "not enough memory")],
+    ids=["ENFILE", "ENOMEM"],
+)
+async def test_machine_that_has_run_out_is_said_with_what_to_do_and_passes(  # noqa: PLR0917  # pytest
+    moto_s3: Store, tmp_path: Path, number: int, advice: str, door: str, used: bool
+) -> None:
+    bucket = await moto_s3.bucket()
+    await moto_s3.put(bucket, "k", b"x")
+    (tmp_path / "file").write_bytes(b"x")
+    async with aiohaul.Session(
+        region=REGION, endpoint_url=moto_s3.url, access_key_id=KEY, secret_access_key=SECRET
+    ) as session:
+        if used:
+            await session.s3().find(bucket)
+        with nothing_opens(number), pytest.raises(aiohaul.HaulError, match=advice):
+            await DOORS[door](session, moto_s3, bucket, tmp_path)
         await DOORS[door](session, moto_s3, bucket, tmp_path)
 
 
