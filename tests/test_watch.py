@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import aiohaul
 from aiohaul import S3Object, Session, Watching
-from aiohaul.s3.listing import Block, Page
+from aiohaul.s3.listing import ObjectBlock, Page
 from aiohaul.s3.watching import changes, polling
 from aiohaul.s3.watching.changes import Seen, packed, restored
 from fake_listings import FakeS3
@@ -381,7 +381,7 @@ async def test_who_leaves_during_a_look_and_comes_back_is_told_nothing_twice(
     objects = [aiohaul.S3Object("b", f"d/{n:04}", 1, "e", now) for n in range(600)]
 
     async def pages(*_: Any, **__: Any) -> AsyncIterator[Page]:
-        yield Page(Block.of("b", objects), more=False)
+        yield Page(ObjectBlock.of("b", objects), more=False)
 
     def leave() -> None:
         if all(each.looks for each in viewers) and not left:

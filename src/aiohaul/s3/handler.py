@@ -25,7 +25,8 @@ from aiohaul.s3.copying.plan import (
     checked_directory,
     identity,
 )
-from aiohaul.s3.listing import Block, Objects, list_pages
+from aiohaul.s3.found import Found, size_of, unchanging
+from aiohaul.s3.listing import ObjectBlock, list_pages
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.resuming.journal import Journal, Opened
 from aiohaul.s3.selection import Conditions, list_prefix
@@ -97,7 +98,7 @@ class S3Handler(NotPicklable, Watches):
         pages = list_pages(await self._s3(), bucket, prefix, recursive=not directory)
         async with aclosing(pages):
             found = [page.objects.named(pattern) async for page in pages]
-        return await _meeting(found, conditions) if conditions else Objects(found)
+        return await _meeting(found, conditions) if conditions else Found(found)
 
     async def head(self, bucket: str, key: str) -> S3Object:
         """Look at one object. AWS: HeadObject.
@@ -167,7 +168,7 @@ class S3Handler(NotPicklable, Watches):
             SessionError: the Session ended; what the copies had begun was undone.
         """
         with user_code("iterating over what to copy"):
-            sources, destinations = tuple(sources), tuple(destinations)  # as they are now
+            sources, destinations = unchanging(sources), tuple(destinations)
         async with AsyncExitStack() as stack:
             kept = None
             if journal is not None:
@@ -185,7 +186,7 @@ class S3Handler(NotPicklable, Watches):
                 await kept.done()
         report = TransferReport(
             found=len(sources),
-            size=sum(source.size for source in sources),
+            size=size_of(sources),
             destinations=reports,
             seconds=max((each.seconds for each in reports), default=0.0),
         )
@@ -230,7 +231,7 @@ class S3Handler(NotPicklable, Watches):
             journal=journal,
         )
         async with self._clients.undoable("the copies were done"):
-            return await fanout.copy(tuple(sources), tuple(destinations), action)
+            return await fanout.copy(unchanging(sources), tuple(destinations), action)
         raise AssertionError  # pragma: no cover  # undoable raises where it swallows
 
     @in_own_task
@@ -330,7 +331,7 @@ class S3Handler(NotPicklable, Watches):
         async with self._clients.undoable(f"the {action.kind} was done"):
             return await act_on_objects(
                 await self._s3(),
-                tuple(objects),
+                unchanging(objects),
                 action,
                 bucket_owner_full_control=bucket_owner_full_control,
                 width=self._clients.max_requests,
@@ -352,12 +353,12 @@ class S3Handler(NotPicklable, Watches):
         return await self.act(objects, Action(kind="delete"), on_progress=on_progress)
 
 
-async def _meeting(found: Iterable[Block], conditions: Conditions) -> Objects:
+async def _meeting(found: Iterable[ObjectBlock], conditions: Conditions) -> Sequence[S3Object]:
     """Those that meet the conditions now; none if their number does not."""
     now = datetime.now(UTC)
-    met: list[Block] = []
+    met: list[ObjectBlock] = []
     for block in found:
         await give_way()
         met.append(block.only([conditions.meets(each, now) for each in block]))
-    objects = Objects(met)
-    return objects if conditions.enough(len(objects)) else Objects()
+    objects = Found(met)
+    return objects if conditions.enough(len(objects)) else Found()

@@ -1,35 +1,28 @@
-"""Listings: page by page, and what they found, in few bytes for each object."""
+"""Listings, page by page."""
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate, chain, compress, islice, repeat
-from operator import eq
-from typing import Any, overload
+from itertools import compress, repeat
+from typing import Any
 
 from aiohaul.aws.direct.listing import columns_of
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
+from aiohaul.s3.found import Block
 from aiohaul.s3.objects import S3Object, unquoted, uri
 
 #: What a listing tells of every object.
 _FIELDS = ("Key", "Size", "ETag", "LastModified")
-#: Objects that a ``repr`` shows.
-_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Some objects of a bucket, field by field: an answer has them in blocks of 200 at most.
-
-    Python's garbage collector goes through all the S3Objects that are kept, and through none of
-    these: it leaves out tuples of plain values.
-    """
+class ObjectBlock(Block[S3Object]):
+    """Some objects of a bucket, field by field: an answer has them in blocks of 200 at most."""
 
     bucket: str
     keys: tuple[str, ...]
@@ -39,13 +32,18 @@ class Block:
     storage_classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, bucket: str, objects: Iterable[S3Object]) -> Block:
+    def of(cls, bucket: str, objects: Iterable[S3Object]) -> ObjectBlock:
         """These objects of a bucket."""
         rows = [
             (each.key, each.size, each.etag, each.last_modified, each.storage_class)
             for each in objects
         ]
         return cls(bucket, *zip(*rows, strict=True)) if rows else cls(bucket, (), (), (), (), ())
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them together."""
+        return sum(self.sizes)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -56,62 +54,21 @@ class Block:
     def __getitem__(self, index: int) -> S3Object:
         return S3Object(self.bucket, *(column[index] for column in self._columns()))
 
-    def only(self, chosen: Sequence[object]) -> Block:
+    def only(self, chosen: Sequence[object]) -> ObjectBlock:
         """Those for which there is something true here."""
         if all(chosen):
             return self
-        return Block(self.bucket, *(tuple(compress(each, chosen)) for each in self._columns()))
+        return ObjectBlock(
+            self.bucket, *(tuple(compress(each, chosen)) for each in self._columns())
+        )
 
-    def named(self, pattern: re.Pattern[str]) -> Block:
+    def named(self, pattern: re.Pattern[str]) -> ObjectBlock:
         """Those that :func:`aiohaul.s3.selection.matching` selects."""
         names = [key.rpartition("/")[2] for key in self.keys]
         return self.only([name and pattern.match(name) for name in names])
 
     def _columns(self) -> tuple[tuple[Any, ...], ...]:
         return (self.keys, self.sizes, self.etags, self.modified, self.storage_classes)
-
-
-class Objects(Sequence[S3Object]):
-    """Objects that were found. It cannot be changed, and makes each S3Object when it is asked for.
-
-    Args:
-        blocks: the objects, in their order.
-    """
-
-    __slots__ = ("_blocks", "_ends")
-
-    def __init__(self, blocks: Iterable[Block] = ()) -> None:
-        self._blocks = [each for each in blocks if len(each)]
-        self._ends = [*accumulate(map(len, self._blocks))]
-
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def __iter__(self) -> Iterator[S3Object]:
-        return chain.from_iterable(self._blocks)
-
-    @overload
-    def __getitem__(self, index: int) -> S3Object: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[S3Object]: ...
-    def __getitem__(self, index: int | slice) -> S3Object | list[S3Object]:
-        at = range(len(self))[index]  # IndexError, as every sequence raises it
-        return [*map(self._at, at)] if isinstance(at, range) else self._at(at)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence):
-            return NotImplemented
-        return len(self) == len(other) and all(map(eq, self, other))
-
-    __hash__ = None  # type: ignore[assignment]  # as lists have none
-
-    def __repr__(self) -> str:
-        shown = ", ".join(map(repr, islice(self, _SHOWN)))
-        return f"<{len(self)} objects: {shown}{', ...' if len(self) > _SHOWN else ''}>"
-
-    def _at(self, index: int) -> S3Object:
-        block = bisect_right(self._ends, index)
-        return self._blocks[block][index - self._ends[block]]  # counted from the block's end
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +80,7 @@ class Page:
         more: True if a further answer follows this one.
     """
 
-    objects: Block
+    objects: ObjectBlock
     more: bool
 
 
@@ -165,7 +122,7 @@ async def list_pages(
                 raise ValueError("the page that follows is the same one")
             blocks = _blocks(bucket, page.get("Contents", ()))
             block = next(blocks, None)
-        yield Page(block or Block.of(bucket, ()), more)
+        yield Page(block or ObjectBlock.of(bucket, ()), more)
         while block is not None:
             with translated("ListObjectsV2", target):
                 block = next(blocks, None)
@@ -176,9 +133,9 @@ async def list_pages(
         parameters["ContinuationToken"] = token
 
 
-def _blocks(bucket: str, contents: Any) -> Iterator[Block]:
+def _blocks(bucket: str, contents: Any) -> Iterator[ObjectBlock]:
     for keys, sizes, etags, modified, classes in columns_of(contents, _FIELDS, "StorageClass"):
-        yield Block(
+        yield ObjectBlock(
             bucket,
             tuple(keys),
             tuple(sizes),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from aiohaul.errors import LocalFileError
+from aiohaul.s3.found import Block, Found
 from aiohaul.s3.private import PARTIAL, file_type
 from aiohaul.shortage import explained_shortage
 from aiohaul.threads import run_in_thread
@@ -49,7 +50,33 @@ class LocalFile:
         return "-".join(map(str, self.version))
 
 
-async def list_files(directory: str, pattern: re.Pattern[str]) -> list[LocalFile]:
+@dataclass(frozen=True, slots=True)
+class _FileBlock(Block[LocalFile]):
+    """Files of a directory, field by field."""
+
+    directory: str
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    inodes: tuple[int, ...]
+    times: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them together."""
+        return sum(self.sizes)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[LocalFile]:
+        return map(self.__getitem__, range(len(self.names)))
+
+    def __getitem__(self, index: int) -> LocalFile:
+        path = Path(self.directory, self.names[index])
+        return _seen(path, self.inodes[index], self.sizes[index], self.times[index])
+
+
+async def list_files(directory: str, pattern: re.Pattern[str]) -> Sequence[LocalFile]:
     """The files of a directory whose names match, not of those below it.
 
     None where there is no directory. What aiohaul itself is still writing there is left out.
@@ -60,20 +87,20 @@ async def list_files(directory: str, pattern: re.Pattern[str]) -> list[LocalFile
     return await run_in_thread(_list_files, directory, pattern, abandon_on_cancel=True)
 
 
-def _list_files(directory: str, pattern: re.Pattern[str]) -> list[LocalFile]:
+def _list_files(directory: str, pattern: re.Pattern[str]) -> Sequence[LocalFile]:
     with explained("listing", directory):
         try:
             names = sorted(os.listdir(directory))  # noqa: PTH208  # the names are matched first
         except FileNotFoundError:
-            return []
-        files = []
+            return Found()
+        rows = []
         for name in names:
             if pattern.match(name) and not PARTIAL.fullmatch(name):
                 with suppress(FileNotFoundError):  # gone between the two looks
-                    path = Path(directory, name)
-                    if stat.S_ISREG(path.stat().st_mode):
-                        files.append(look(path))
-        return files
+                    seen = Path(directory, name).stat()
+                    if stat.S_ISREG(seen.st_mode):
+                        rows.append((name, seen.st_size, seen.st_ino, seen.st_mtime_ns))
+        return Found([_FileBlock(directory, *zip(*rows, strict=True))] if rows else ())
 
 
 def look(path: Path) -> LocalFile:
@@ -83,12 +110,12 @@ def look(path: Path) -> LocalFile:
         OSError: it is not there, or cannot be looked at.
     """
     seen = path.stat()
-    return LocalFile(
-        path=path,
-        size=seen.st_size,
-        last_modified=datetime.fromtimestamp(seen.st_mtime, UTC),
-        version=(seen.st_ino, seen.st_size, seen.st_mtime_ns),
-    )
+    return _seen(path, seen.st_ino, seen.st_size, seen.st_mtime_ns)
+
+
+def _seen(path: Path, inode: int, size: int, time: int) -> LocalFile:
+    modified = datetime.fromtimestamp(time / 1e9, UTC)
+    return LocalFile(path, size, modified, version=(inode, size, time))
 
 
 async def look_at(paths: Iterable[Path]) -> list[LocalFile]:

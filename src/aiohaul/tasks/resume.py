@@ -14,6 +14,7 @@ from aiohaul.progress import OnProgress
 from aiohaul.report import TransferReport
 from aiohaul.s3.copying.actions import act_on_files, files_left
 from aiohaul.s3.copying.plan import Listed
+from aiohaul.s3.found import size_of
 from aiohaul.s3.handler import S3Handler
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
@@ -86,11 +87,11 @@ async def finish_action(
     told = journal.acting
     if source.bucket is None:
         files = _read(_file, told, journal)
-        report = TransferReport(found=len(files), size=sum(each.size for each in files))
+        report = TransferReport(found=len(files), size=size_of(files))
         action = await act_on_files(await files_left(files), source.action, on_progress)
     else:
         objects = _read(_object, told, journal)
-        report = TransferReport(found=len(objects), size=sum(each.size for each in objects))
+        report = TransferReport(found=len(objects), size=size_of(objects))
         action = await s3.act(
             await s3.left_of(objects),
             source.action,

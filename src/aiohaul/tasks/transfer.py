@@ -15,6 +15,7 @@ from aiohaul.progress import OnProgress
 from aiohaul.report import TransferReport, summary
 from aiohaul.s3.copying.actions import act_on_files
 from aiohaul.s3.copying.plan import Listed
+from aiohaul.s3.found import size_of
 from aiohaul.s3.handler import S3Handler
 from aiohaul.s3.local import LocalFile, list_files
 from aiohaul.s3.objects import S3Object, uri
@@ -105,7 +106,7 @@ async def _haul(
 
 
 def _found(found: Sequence[Listed]) -> TransferReport:
-    return TransferReport(found=len(found), size=sum(each.size for each in found))
+    return TransferReport(found=len(found), size=size_of(found))
 
 
 async def settle(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
 
 from aiohaul.concurrency import Budget
 from aiohaul.s3.copying.course import Course
@@ -18,31 +20,73 @@ _SMALL_SHARE = 4
 Errand = tuple[Source, Sequence[Course]]
 
 
-def budgets(errands: Sequence[Errand], memory: int) -> tuple[Budget, Budget]:
-    """Memory for small objects, and for large ones: neither kind waits for the other."""
-    if len({is_small(each) for each in errands}) == 1:
-        return Budget(memory), Budget(memory)
-    share = memory // _SMALL_SHARE
-    return Budget(share), Budget(memory - share)
+class Everywhere(Sequence[Errand]):
+    """Every source is to be brought to all destinations; each errand is made when asked for."""
+
+    def __init__(self, sources: Sequence[Source], courses: Sequence[Course]) -> None:
+        self._sources = sources
+        self._courses = courses
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __iter__(self) -> Iterator[Errand]:
+        return ((source, self._courses) for source in self._sources)
+
+    @overload
+    def __getitem__(self, index: int) -> Errand: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Errand]: ...
+    def __getitem__(self, index: int | slice) -> Errand | Sequence[Errand]:
+        if isinstance(index, slice):
+            return Everywhere(self._sources[index], self._courses)
+        return self._sources[index], self._courses
 
 
-def through_here(errands: Sequence[Errand]) -> Iterator[Errand]:
-    """The errands, and destinations, whose bytes pass through this process."""
-    for source, courses in errands:
-        chosen = courses
-        # S3 has only objects to copy: files and streams pass through here wherever they go.
-        if isinstance(source, S3Object) and any(each.server_side for each in courses):
-            chosen = [each for each in courses if not each.server_side]
-        if chosen:
-            yield source, chosen
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Memory for small sources, and for large ones: neither kind waits for the other.
+
+    Attributes:
+        small: for what passes through this process in one piece; None if nothing does.
+        large: for what does in parts, or may; None if nothing does.
+        beside: for objects that S3 turns out not to copy.
+    """
+
+    small: Budget | None
+    large: Budget | None
+    beside: Budget
+
+
+def shares(errands: Sequence[Errand], memory: int) -> Shares:
+    """Go through the errands, and share the memory out."""
+    small = large = small_here = large_here = False
+    for errand in errands:
+        is_here = through_here(errand) is not None
+        if is_small(errand):
+            small, small_here = True, small_here or is_here
+        else:
+            large, large_here = True, large_here or is_here
+        if small_here and large_here:
+            break
+    if small and large:
+        share = memory // _SMALL_SHARE
+        least, most = Budget(share), Budget(memory - share)
+    else:
+        least = most = Budget(memory)
+    return Shares(least if small_here else None, most if large_here else None, most)
+
+
+def through_here(errand: Errand) -> Errand | None:
+    """What of an errand passes through this process; None if nothing does."""
+    source, courses = errand
+    # S3 has only objects to copy: files and streams pass through here wherever they go.
+    if isinstance(source, S3Object) and any(each.server_side for each in courses):
+        courses = [each for each in courses if not each.server_side]
+    return (source, courses) if courses else None
 
 
 def is_small(errand: Errand) -> bool:
-    """True for what is moved in one piece."""
+    """True for what is moved in one piece; else it is moved in parts, or may be."""
     source, _ = errand
     return isinstance(source, S3Object | LocalFile) and source.size <= PART_SIZE
-
-
-def is_large(errand: Errand) -> bool:
-    """True for what is moved in parts, or may be."""
-    return not is_small(errand)

@@ -9,18 +9,19 @@ import anyio
 
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import Budget, give_way, work
+from aiohaul.concurrency import Budget, Paced, give_way, work
 from aiohaul.errors import HaulError, JournalError
 from aiohaul.progress import Found, OnProgress
 from aiohaul.report import DestinationReport
 from aiohaul.s3.copying import plan
 from aiohaul.s3.copying.course import Course, check_plan
-from aiohaul.s3.copying.errands import Errand, budgets, is_large, is_small, through_here
+from aiohaul.s3.copying.errands import Errand, Everywhere, is_small, shares, through_here
 from aiohaul.s3.copying.gate import Gate
 from aiohaul.s3.copying.outcomes import CallbackError, Outcomes
 from aiohaul.s3.copying.plan import AnyDestination, LocalDestination, Source
 from aiohaul.s3.copying.reread import check_same
 from aiohaul.s3.copying.server_side import PartsNotCopiedError, copy_server_side
+from aiohaul.s3.found import size_of, some_is
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.resuming.journal import Entry, Journal, Opened, Place
@@ -30,11 +31,15 @@ from aiohaul.s3.streaming.parts import LIMITS, Limits
 from aiohaul.s3.streaming.readers import FileReader, ObjectReader, Reader, StreamReader
 from aiohaul.settings import Settings
 from aiohaul.telemetry.runs import Copies
+from aiohaul.threads import run_in_thread
 
 #: How often a source is brought to a destination that fails for a passing reason, beside the
 #: retries of single requests, and the seconds before that is tried again.
 _PASSES = 2
 _PAUSE = 2.0
+
+#: Errands that are gone through on the event loop, to share the memory out: some 2 ms.
+_SHARED_INLINE = 2000
 
 _Job = Callable[[], Awaitable[None]]
 
@@ -114,7 +119,7 @@ class Fanout:
         self._outcomes.tell(
             Found(
                 objects=len(sources),
-                size=sum(source.size for source in sources),
+                size=size_of(sources),
                 destinations=names,
             )
         )
@@ -161,7 +166,7 @@ class Fanout:
         self, sources: Sequence[Source], destinations: Sequence[AnyDestination]
     ) -> None:
         """Settle the ways to the sources and to the destinations."""
-        if any(isinstance(source, S3Object) for source in sources):
+        if some_is(sources, S3Object):
             self._source_s3 = await self._clients.service("s3", self._settings)
         self._courses[:] = [await self._course(each, len(sources)) for each in destinations]
 
@@ -189,7 +194,7 @@ class Fanout:
     async def _errands(self, sources: Sequence[Source]) -> Sequence[Errand]:
         """What is to be copied; what an interrupted run has copied is entered as it is."""
         if self._journal is None:
-            return [(source, self._courses) for source in sources]
+            return Everywhere(sources, self._courses)
         resumed = Resumed(self._journal, self._courses, self._places, self._source_s3)
         kept = await resumed.kept(sources)
         await self._journal.begin()
@@ -204,18 +209,22 @@ class Fanout:
 
     async def _pass(self, errands: Sequence[Errand]) -> None:
         """Do errands: what S3 copies by itself and what goes through here, at the same time."""
-        jobs = sum(len(courses) for _, courses in errands)
-        if not jobs:
+        if not errands:
             return
-        small, self._large = budgets(errands, self._limits.memory)
+        if len(errands) <= _SHARED_INLINE:
+            memory = shares(errands, self._limits.memory)
+        else:
+            memory = await run_in_thread(shares, errands, self._limits.memory)
+        self._large = memory.beside
         async with anyio.create_task_group() as tasks:
-            width = min(self._clients.max_requests, jobs)
-            tasks.start_soon(work, self._server_side_jobs(errands), width)
-            here = list(through_here(errands))
-            for budget, kind in ((small, is_small), (self._large, is_large)):
-                tasks.start_soon(self._tee_all, filter(kind, here), budget)
+            if any(course.server_side for course in self._courses):
+                width = min(self._clients.max_requests, len(errands) * len(self._courses))
+                tasks.start_soon(work, self._server_side_jobs(errands), width)
+            for small, budget in ((True, memory.small), (False, memory.large)):
+                if budget is not None:
+                    tasks.start_soon(self._tee_all, errands, small, budget)
 
-    def _server_side_jobs(self, errands: Sequence[Errand]) -> Iterator[_Job]:
+    def _server_side_jobs(self, errands: Iterable[Errand]) -> Iterator[_Job]:
         for source, courses in errands:
             if isinstance(source, S3Object):
                 for course in courses:
@@ -223,10 +232,16 @@ class Fanout:
                         job = partial(self._copy_one, source, course)
                         yield partial(self._copies.told, source.uri, [course], job)
 
-    async def _tee_all(self, errands: Iterable[Errand], budget: Budget) -> None:
-        """Start one source after the other, as the memory allows."""
+    async def _tee_all(
+        self, errands: Iterable[Errand], small: bool, budget: Budget
+    ) -> None:  # one of two kinds
+        """Start one source of a kind after the other, as the memory allows."""
         async with anyio.create_task_group() as tasks:
-            for source, courses in errands:
+            async for errand in Paced(errands):
+                here = through_here(errand)
+                if here is None or is_small(errand) != small:
+                    continue
+                source, courses = here
                 await give_way()
                 read = self._tee_source(source)
                 taken = await budget.take(tee.footprint(read))
