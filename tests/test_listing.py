@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aiohaul
-from aiohaul.s3.found import Found
+from aiohaul.s3.compact import CompactSequence
 from aiohaul.s3.listing import ObjectBlock
 from aiohaul.s3.selection import matching
 from servers import KEY, REGION, SECRET
@@ -38,7 +38,7 @@ def an_object(number: int) -> aiohaul.S3Object:
 @given(st.lists(st.lists(st.integers(0, 99), max_size=7), max_size=7), st.data())
 def test_objects_are_a_sequence_as_lists_are(numbers: list[list[int]], data: st.DataObject) -> None:
     blocks = [[*map(an_object, each)] for each in numbers]
-    objects = Found(ObjectBlock.of(BUCKET, each) for each in blocks)
+    objects = CompactSequence(ObjectBlock.of(BUCKET, each) for each in blocks)
     as_list = [each for block in blocks for each in block]
     assert [*objects] == as_list
     assert len(objects) == len(as_list)
@@ -64,10 +64,12 @@ def test_names_are_matched_as_a_watch_matches_them(numbers: list[int], regex: st
 
 
 def test_objects_show_the_first_of_them() -> None:
-    few, many = (Found([ObjectBlock.of(BUCKET, map(an_object, range(n)))]) for n in (1, 9))
-    assert repr(few).startswith("<1 found: S3Object(bucket='bucket', key='0/'")
+    few, many = (
+        CompactSequence([ObjectBlock.of(BUCKET, map(an_object, range(n)))]) for n in (1, 9)
+    )
+    assert repr(few).startswith("<1 items: S3Object(bucket='bucket', key='0/'")
     assert repr(few).endswith(")>")
-    assert repr(many).startswith("<9 found: S3Object(")
+    assert repr(many).startswith("<9 items: S3Object(")
     assert repr(many).endswith(", ...>")
     with pytest.raises(TypeError, match="unhashable"):
         hash(few)

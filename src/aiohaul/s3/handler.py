@@ -15,6 +15,7 @@ from aiohaul.pickling import NotPicklable
 from aiohaul.progress import OnProgress, ignore
 from aiohaul.report import ActionReport, DestinationReport, TransferReport, summary
 from aiohaul.s3 import objects as verbs
+from aiohaul.s3.compact import CompactSequence, size_of, unchanging
 from aiohaul.s3.copying.actions import act_on_objects, objects_left
 from aiohaul.s3.copying.fanout import Fanout
 from aiohaul.s3.copying.plan import (
@@ -25,7 +26,6 @@ from aiohaul.s3.copying.plan import (
     checked_directory,
     identity,
 )
-from aiohaul.s3.found import Found, size_of, unchanging
 from aiohaul.s3.listing import ObjectBlock, list_pages
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.resuming.journal import Journal, Opened
@@ -98,7 +98,7 @@ class S3Handler(NotPicklable, Watches):
         pages = list_pages(await self._s3(), bucket, prefix, recursive=not directory)
         async with aclosing(pages):
             found = [page.objects.named(pattern) async for page in pages]
-        return await _meeting(found, conditions) if conditions else Found(found)
+        return await _meeting(found, conditions) if conditions else CompactSequence(found)
 
     async def head(self, bucket: str, key: str) -> S3Object:
         """Look at one object. AWS: HeadObject.
@@ -360,5 +360,5 @@ async def _meeting(found: Iterable[ObjectBlock], conditions: Conditions) -> Sequ
     for block in found:
         await give_way()
         met.append(block.only([conditions.meets(each, now) for each in block]))
-    objects = Found(met)
-    return objects if conditions.enough(len(objects)) else Found()
+    objects = CompactSequence(met)
+    return objects if conditions.enough(len(objects)) else CompactSequence()

@@ -13,7 +13,7 @@ from typing import Any
 from aiohaul.aws.direct.listing import columns_of
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
-from aiohaul.s3.found import Block
+from aiohaul.s3.compact import Block
 from aiohaul.s3.objects import S3Object, unquoted, uri
 
 #: What a listing tells of every object.

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aiohaul.errors import LocalFileError
-from aiohaul.s3.found import Block, Found
+from aiohaul.s3.compact import Block, CompactSequence
 from aiohaul.s3.private import PARTIAL, file_type
 from aiohaul.shortage import explained_shortage
 from aiohaul.threads import run_in_thread
@@ -92,7 +92,7 @@ def _list_files(directory: str, pattern: re.Pattern[str]) -> Sequence[LocalFile]
         try:
             names = sorted(os.listdir(directory))  # noqa: PTH208  # the names are matched first
         except FileNotFoundError:
-            return Found()
+            return CompactSequence()
         rows = []
         for name in names:
             if pattern.match(name) and not PARTIAL.fullmatch(name):
@@ -100,7 +100,7 @@ def _list_files(directory: str, pattern: re.Pattern[str]) -> Sequence[LocalFile]
                     seen = Path(directory, name).stat()
                     if stat.S_ISREG(seen.st_mode):
                         rows.append((name, seen.st_size, seen.st_ino, seen.st_mtime_ns))
-        return Found([_FileBlock(directory, *zip(*rows, strict=True))] if rows else ())
+        return CompactSequence([_FileBlock(directory, *zip(*rows, strict=True))] if rows else ())
 
 
 def look(path: Path) -> LocalFile:

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from aiohaul.errors import JournalError
 from aiohaul.progress import OnProgress
 from aiohaul.report import TransferReport
+from aiohaul.s3.compact import size_of
 from aiohaul.s3.copying.actions import act_on_files, files_left
 from aiohaul.s3.copying.plan import Listed
-from aiohaul.s3.found import size_of
 from aiohaul.s3.handler import S3Handler
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object

@@ -13,9 +13,9 @@ from aiohaul.errors import NothingFoundError, TransferError
 from aiohaul.looking import look_until_found
 from aiohaul.progress import OnProgress
 from aiohaul.report import TransferReport, summary
+from aiohaul.s3.compact import size_of
 from aiohaul.s3.copying.actions import act_on_files
 from aiohaul.s3.copying.plan import Listed
-from aiohaul.s3.found import size_of
 from aiohaul.s3.handler import S3Handler
 from aiohaul.s3.local import LocalFile, list_files
 from aiohaul.s3.objects import S3Object, uri

@@ -13,6 +13,7 @@ from aiohaul.concurrency import Budget, Paced, give_way, work
 from aiohaul.errors import HaulError, JournalError
 from aiohaul.progress import Found, OnProgress
 from aiohaul.report import DestinationReport
+from aiohaul.s3.compact import size_of, some_is
 from aiohaul.s3.copying import plan
 from aiohaul.s3.copying.course import Course, check_plan
 from aiohaul.s3.copying.errands import Errand, Everywhere, is_small, shares, through_here
@@ -21,7 +22,6 @@ from aiohaul.s3.copying.outcomes import CallbackError, Outcomes
 from aiohaul.s3.copying.plan import AnyDestination, LocalDestination, Source
 from aiohaul.s3.copying.reread import check_same
 from aiohaul.s3.copying.server_side import PartsNotCopiedError, copy_server_side
-from aiohaul.s3.found import size_of, some_is
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
 from aiohaul.s3.resuming.journal import Entry, Journal, Opened, Place

@@ -1,4 +1,4 @@
-"""What was found, in few bytes for each: it is made when it is asked for."""
+"""Many items in few bytes each: an item is made when it is asked for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Block(Protocol[T_co]):
     def __getitem__(self, index: int, /) -> T_co: ...
 
 
-class Found(Sequence[T_co]):
+class CompactSequence(Sequence[T_co]):
     """Items of one kind. They cannot be changed, and each is made when it is asked for.
 
     Args:
@@ -74,7 +74,7 @@ class Found(Sequence[T_co]):
 
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, islice(self, _SHOWN)))
-        return f"<{len(self)} found: {shown}{', ...' if len(self) > _SHOWN else ''}>"
+        return f"<{len(self)} items: {shown}{', ...' if len(self) > _SHOWN else ''}>"
 
     def _at(self, index: int) -> T_co:
         block = bisect_right(self._ends, index)
@@ -89,15 +89,15 @@ class _Sized(Protocol):
 
 def unchanging(items: Iterable[T]) -> Sequence[T]:
     """The items as they are now."""
-    return items if isinstance(items, Found) else tuple(items)
+    return items if isinstance(items, CompactSequence) else tuple(items)
 
 
 def size_of(items: Iterable[_Sized]) -> int:
     """Bytes of all of them together."""
-    return items.size if isinstance(items, Found) else sum(each.size for each in items)
+    return items.size if isinstance(items, CompactSequence) else sum(each.size for each in items)
 
 
 def some_is(items: Sequence[object], kind: type) -> bool:
     """Whether one of the items is of this type."""
-    seen = items[:1] if isinstance(items, Found) else items  # whose items are of one
+    seen = items[:1] if isinstance(items, CompactSequence) else items  # whose items are of one
     return any(isinstance(each, kind) for each in seen)
