@@ -327,7 +327,5 @@ def test_calls_while_the_interpreter_shuts_down() -> None:
 
 def test_with_sniffio_installed() -> None:
     """It says that there is no async library where there is no task."""
-    import sniffio  # noqa: PLC0415  # it is installed for this
-
-    assert sniffio.__file__
+    pytest.importorskip("sniffio", reason="the newest dependencies are run without it")
     assert outcomes(answer) == [None] * CALLERS
