@@ -206,6 +206,12 @@ class Slots:
                 self.release()
             raise
 
+    async def __aenter__(self) -> None:
+        await self.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release()
+
     def release(self) -> None:
         """Give a slot back."""
         self._held -= 1
@@ -219,13 +225,20 @@ class Slots:
                 turn.set_result(None)
 
 
+class Lock(Slots):
+    """One slot: whoever holds it is alone. Those of anyio before 4.13 could be lost by a cancel."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
 class Budget:
     """A number of bytes that may be in memory at once, given out in the order of asking."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._free = size
-        self._turn = anyio.Lock()
+        self._turn = Lock()
         self._freed = anyio.Event()
 
     async def take(self, size: int) -> int:

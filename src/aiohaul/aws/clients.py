@@ -31,6 +31,7 @@ from aiohaul.aws.service import Service
 from aiohaul.aws.sockets import keepalive_socket
 from aiohaul.aws.transport import Transports
 from aiohaul.cancellation import in_own_task
+from aiohaul.concurrency import Lock
 from aiohaul.errors import SessionError, SettingsError
 from aiohaul.settings import Settings
 from aiohaul.shortage import check_descriptors
@@ -62,7 +63,7 @@ class _Identity:
     """
 
     def __init__(self) -> None:
-        self.lock = anyio.Lock()
+        self.lock = Lock()
         self.session: AioSession | None = None
 
 

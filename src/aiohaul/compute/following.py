@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 from aiohaul.aws.service import Service
+from aiohaul.concurrency import Lock
 from aiohaul.errors import EndpointError, HaulError, ServiceError, TaskError
 
 #: ARNs that one DescribeTasks takes.
@@ -119,7 +120,7 @@ class _Batch:
 
     def __init__(self, ecs: Service, cluster: str, interval: float) -> None:
         self.followed: dict[str, Followed] = {}
-        self.lock = anyio.Lock()
+        self.lock = Lock()
         self.begun = 0
         self.ended = 0
         self._ecs = ecs

@@ -14,6 +14,7 @@ from aiohaul.aws.service import Service
 from aiohaul.cancellation import to_its_end
 from aiohaul.compute.starting import find
 from aiohaul.compute.task import Run
+from aiohaul.concurrency import Lock
 from aiohaul.errors import HaulError, ServiceError
 
 #: Seconds that one StopTask may take.
@@ -43,7 +44,7 @@ class Spacing:
         self.taken = -math.inf
         self._next = -math.inf
         self._slowed = -math.inf
-        self._lock = anyio.Lock()
+        self._lock = Lock()
 
     async def turn(self) -> float:
         """Wait for a turn, in the order of asking: when it came."""

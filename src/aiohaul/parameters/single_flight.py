@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, TypeVar
 
-import anyio
-
+from aiohaul.concurrency import Lock
 from aiohaul.errors import HaulError
 
 T = TypeVar("T")
@@ -23,7 +22,7 @@ class _Flight(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self.lock = anyio.Lock()
+        self.lock = Lock()
         self.waiting = 0
         self.result: list[T] = []
         self.failure: HaulError | None = None

@@ -22,9 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import anyio
-
 from aiohaul.cancellation import to_its_end
+from aiohaul.concurrency import Lock
 from aiohaul.errors import BatchBusyError, BatchStateError, HaulError
 from aiohaul.report import Order
 from aiohaul.s3.resuming.database import Kind, Shared, Statement, write_all
@@ -84,7 +83,7 @@ class BatchState:
         self._batch = batch.identity[:_NAME]
         self._begun: datetime | None = None
         self._file = Shared(path, self._batch, _STATE)
-        self._turn = anyio.Lock()
+        self._turn = Lock()
 
     async def __aenter__(self) -> Self:
         try:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import TypeVar
 
-import anyio
-
+from aiohaul.concurrency import Lock
 from aiohaul.threads import run_in_thread
 
 T = TypeVar("T")
@@ -32,7 +31,7 @@ class Payload:
 
     def __init__(self, data: Bytes) -> None:
         self.data = data
-        self._lock = anyio.Lock()
+        self._lock = Lock()
         self._sha256: str | None = None
 
     async def sha256(self) -> str:

@@ -22,6 +22,7 @@ from typing import Any, Self
 import anyio
 
 from aiohaul.cancellation import to_its_end
+from aiohaul.concurrency import Lock
 from aiohaul.errors import HaulError, JournalBusyError, JournalError
 from aiohaul.s3.resuming.database import Kind, Shared, Statement
 from aiohaul.threads import run_in_thread
@@ -120,7 +121,7 @@ class Journal:
         self.path = path
         self.transfer = sha256(transfer.encode()).hexdigest()[:16]
         self._file = Shared(path, self.transfer, JOURNAL)
-        self._turn = anyio.Lock()
+        self._turn = Lock()
         self._pending: list[Statement] = []
         self._wanted = anyio.Event()
         self._tasks = anyio.create_task_group()

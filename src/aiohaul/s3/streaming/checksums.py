@@ -104,7 +104,7 @@ def algorithms() -> Mapping[str, Algorithm]:
         from awscrt import checksums as crt  # noqa: PLC0415  # optional, and dear to import
     except ImportError:
         return {each.name: each for each in known}
-    if hasattr(crt, "combine_crc64nvme"):
+    if hasattr(crt, "combine_crc64nvme"):  # from 0.31 on
         known[:0] = [
             Algorithm("CRC64NVME", 8, crt.crc64nvme, crt.combine_crc64nvme),
             Algorithm("CRC32C", 4, crt.crc32c, crt.combine_crc32c),

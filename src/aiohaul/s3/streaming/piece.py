@@ -7,6 +7,7 @@ import hashlib
 import anyio
 
 from aiohaul.aws.direct.payload import Bytes, Payload, computed
+from aiohaul.concurrency import Lock
 from aiohaul.s3.streaming.checksums import Algorithm
 
 
@@ -29,7 +30,7 @@ class Piece:
         self.start = start
         self.data = data
         self.payload = Payload(data)
-        self._lock = anyio.Lock()
+        self._lock = Lock()
         self._md5: bytes | None = None
         self._crcs: dict[str, int] = {}
 
@@ -61,17 +62,18 @@ class InOrder:
     def __init__(self) -> None:
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._next = 0
-        self._passed = anyio.Condition()
+        #: by where the piece begins that waits
+        self._waiting: dict[int, anyio.Event] = {}
 
     async def take(self, piece: Piece) -> None:
         """Add a piece, once everything before it has been added."""
-        async with self._passed:
-            while self._next != piece.start:
-                await self._passed.wait()
+        if self._next != piece.start:
+            turn = self._waiting[piece.start] = anyio.Event()
+            await turn.wait()
         await computed(self._md5.update, piece.data)
-        async with self._passed:
-            self._next += len(piece.data)
-            self._passed.notify_all()
+        self._next += len(piece.data)
+        if (waiting := self._waiting.pop(self._next, None)) is not None:
+            waiting.set()
 
     def hexdigest(self) -> str:
         """The MD5 of what has passed, as an ETag has it."""

@@ -10,7 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from aiohaul.aws.direct.payload import Bytes
-from aiohaul.concurrency import Budget
+from aiohaul.concurrency import Budget, Slots
 from aiohaul.errors import HaulError, VerificationError
 from aiohaul.s3.copying.cleanup import discard_all
 from aiohaul.s3.streaming.parts import Part
@@ -108,7 +108,7 @@ class _Haul:
         self._taken = taken
         self._traits = Traits()
         self._on_written = on_written
-        self._reads = anyio.Semaphore(_READS)
+        self._reads = Slots(_READS)
         #: Why a writer failed, by its index.
         self.failures: dict[int, HaulError] = {}
         self._written: set[int] = set()
