@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import aiohaul
 from aiohaul import Action, Destination, LocalDestination, Settings, Stream
+from aiohaul.cancellation import in_own_task
 from aiohaul.s3.copying.plan import Source
 from aiohaul.s3.local import look
 from aiohaul.s3.resuming.journal import Journal
@@ -286,6 +287,7 @@ async def _(stage: Stage) -> None:
 
 
 @_call("S3Handler.clean")
+@in_own_task  # as whatever opens a journal is
 async def _(stage: Stage) -> None:
     async with Journal(stage.directory / "handler.db", "these copies") as journal:
         await stage.home.clean([stage.away()], journal)
