@@ -232,9 +232,7 @@ class Fanout:
                         job = partial(self._copy_one, source, course)
                         yield partial(self._copies.told, source.uri, [course], job)
 
-    async def _tee_all(
-        self, errands: Iterable[Errand], small: bool, budget: Budget
-    ) -> None:  # one of two kinds
+    async def _tee_all(self, errands: Iterable[Errand], small: bool, budget: Budget) -> None:
         """Start one source of a kind after the other, as the memory allows."""
         async with anyio.create_task_group() as tasks:
             async for errand in Paced(errands):
