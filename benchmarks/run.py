@@ -30,6 +30,7 @@ PLOTS = HERE / "results"
 RESULTS = HERE / "RESULTS.md"
 #: In the order of the questions; each is a module that can be run by itself.
 BENCHMARKS = (
+    "start.bench_start",
     "copies.bench_small",
     "listing.bench_listing",
     "copies.bench_worker",

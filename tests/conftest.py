@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 #: Before any of them is imported: their asserts are checks under ``python -O`` too.
-pytest.register_assert_rewrite(*(file.stem for file in Path(__file__).parent.glob("*.py")))
+pytest.register_assert_rewrite("tests.support")
 
 import hypothesis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-import servers
-from gateway import Gateway, gateway
-from store import Store, store
+from tests.support import known, servers
+from tests.support.gateway import Gateway, gateway
+from tests.support.store import Store, store
+from tests.support.stores import asked_for
 
 if os.environ.get("AIOHAUL_LOOP") == "uvloop":
     import uvloop
@@ -47,7 +48,10 @@ if os.environ.get("AIOHAUL_LOOP") == "eager":
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-pytest_plugins = ("compute_fixtures", "otf_fixtures", "telemetry_fixtures", "watch_fixtures")
+pytest_plugins = tuple(
+    f"tests.support.{room}_fixtures"
+    for room in ("cli", "compute", "otf", "stores", "telemetry", "watch")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -88,12 +92,30 @@ def rclone_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["moto", "rclone"])
+#: The servers of tests that need nothing of one server's own; AIOHAUL_STORES names others.
+SERVERS = asked_for() if "AIOHAUL_STORES" in os.environ else ["moto", "rclone"]
+
+
+@pytest.fixture(params=SERVERS)
 async def s3(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
-    """A store on each of the two servers."""
-    url = request.getfixturevalue(f"{request.param}_url")
-    async with store(url, request.param) as made:
+    """A store on each of these servers."""
+    name: str = request.param
+    if name in ("moto", "rclone"):
+        url = request.getfixturevalue(f"{name}_url")
+    else:
+        server = request.getfixturevalue("started_store")(name)
+        url = server.url
+        if reason := known.failure(request.function.__name__, server):
+            request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+    async with store(url, name) as made:
         yield made
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that run on any store: those that take theirs from the fixture ``s3``."""
+    for item in items:
+        if "s3" in getattr(item, "fixturenames", ()):
+            item.add_marker("any_store")
 
 
 @pytest.fixture

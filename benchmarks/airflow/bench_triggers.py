@@ -22,14 +22,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parents[2] / "tests"
-sys.path.insert(0, str(TESTS))  # its servers serve here as well
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests' servers serve here as well
 
-from airflow.sdk.execution_time import task_runner  # noqa: E402
+from airflow.sdk.execution_time import task_runner
 
-from aiohaul.airflow import FargateTrigger, LambdaTrigger  # noqa: E402
-from fake_ecs import FakeEcs  # noqa: E402
-from fake_lambda import FakeLambda  # noqa: E402
+from aiohaul.airflow import FargateTrigger, LambdaTrigger
+from tests.support.fake_ecs import FakeEcs
+from tests.support.fake_lambda import FakeLambda
 
 HANDLERS = "opentaskpy.addons.aws.remotehandlers"
 WAYS = ("fargate", "lambda", "provider")

@@ -10,9 +10,9 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))  # its server serves here as well
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests' server serves here as well
 
-from fake_http import FakeServer, Request
+from tests.support.fake_http import FakeServer, Request
 
 
 class Server(FakeServer):

@@ -16,14 +16,14 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks.harness import servers
-from benchmarks.harness.listings import ETAG
 from distributed import Client, LocalCluster
 
 from aiohaul import Destination, S3Object, Session, Settings
-from aiohaul.dask.cluster import Cluster
-from aiohaul.dask.shards import Ledger, packed
+from aiohaul.dask.cluster import ClusterTransfer
+from aiohaul.dask.shards import ShardResults, pack_objects
 from aiohaul.progress import ignore
+from benchmarks.harness import servers
+from benchmarks.harness.listings import ETAG
 
 NOW = datetime(2026, 1, 31, 10, 20, 30, tzinfo=UTC)
 
@@ -70,8 +70,10 @@ async def with_workers(url: str, found: list[S3Object], workers: int) -> tuple[f
     ):
         before = await used(client)
         begun, cpu = time.perf_counter(), time.process_time()
-        ledger = Ledger([Destination(bucket="out")], ["out"], ignore)
-        await Cluster(client, definition, None).copy(found, None, ledger, telling=False)
+        ledger = ShardResults([Destination(bucket="out")], ["out"], ignore)
+        await ClusterTransfer(client, definition, None).copy(
+            found, None, ledger, report_progress=False
+        )
         seconds = time.perf_counter() - begun
         assert ledger.reports(0)[0].objects == len(found)
         here = time.process_time() - cpu
@@ -89,7 +91,7 @@ async def main() -> None:
     parser.add_argument("--objects", type=int, default=20_000)
     count = parser.parse_args().objects
     found = [S3Object("inbox", f"src/{n:09}.csv", 1024, ETAG, NOW) for n in range(count)]
-    print(f"{count} objects; a shard takes {len(packed(found)) / count:.1f} bytes an object")
+    print(f"{count} objects; a shard takes {len(pack_objects(found)) / count:.1f} bytes an object")
     print(f"load of this machine before: {os.getloadavg()[0]:.1f}")
     print(f"{'':24}{'wall s':>8}{'CPU s':>8}{'copies/s':>10}")
     with servers.module("benchmarks.harness.endpoint") as server:

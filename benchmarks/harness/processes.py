@@ -87,7 +87,7 @@ def cpu_of(process: int) -> float:
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of the benchmarks."""
+    """The command that runs a module of the benchmarks, or of the tests."""
     return [sys.executable, "-m", module, *arguments]
 
 

@@ -80,9 +80,9 @@ def module(name: str, *arguments: str) -> Iterator[Served]:
 
 
 @contextmanager
-def script(path: Path) -> Iterator[Served]:
-    """A server of the tests, that prints its port or its whole address."""
-    with _started([python("")[0], str(path)]) as (process, output):
+def script(name: str) -> Iterator[Served]:
+    """A module of the tests that prints its port or its whole address."""
+    with _started(python(name)) as (process, output):
         line = output.readline().strip()
         yield Served(line if "//" in line else f"http://127.0.0.1:{int(line)}", process)
 

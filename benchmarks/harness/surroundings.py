@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-#: The tests' servers serve here as well.
-TESTS = ROOT / "tests"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 KEY, SECRET, REGION = "testing", "testing-secret", "eu-west-1"
 #: The same as arguments of a Session, or of an obstore.

@@ -25,19 +25,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.harness import servers
-from benchmarks.harness.drawing import bars
-from benchmarks.harness.processes import Figures, told
-from benchmarks.harness.results import Result, Table, parser, show
-from benchmarks.harness.surroundings import KEYS, REGION, TESTS, resident
-
-sys.path.insert(0, str(TESTS))  # its servers serve here as well
-
 import boto3
 from botocore.config import Config
 
 import aiohaul
-from fake_ecs import FakeEcs
+from benchmarks.harness import servers
+from benchmarks.harness.drawing import bars
+from benchmarks.harness.processes import Figures, told
+from benchmarks.harness.results import Result, Table, parser, show
+from benchmarks.harness.surroundings import KEYS, REGION, resident
+from tests.support.fake_ecs import FakeEcs
 
 MEMORY, CPU, OVER = "MB a thousand", "CPU s a thousand", "s over the hold"
 CANCEL, LOOKS = "all cancelled in s", "DescribeTasks"
@@ -123,7 +120,7 @@ def cpu_seconds() -> float:
 def hold_all(counts: list[int], hold: float) -> dict[str, Figures]:
     """Measure every way, each in a fresh process, against one server."""
     rows: dict[str, Figures] = {}
-    with servers.script(TESTS / "fake_lambda.py") as server:
+    with servers.script("tests.support.fake_lambda") as server:
         for count in counts:
             for way, name in (("aiohaul", "aiohaul, one loop"), ("boto3", "boto3, a thread each")):
                 row = told(_MODULE, "--way", way, server.url, str(count), str(hold))

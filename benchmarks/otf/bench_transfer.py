@@ -67,10 +67,6 @@ def measure(chosen: argparse.Namespace) -> Result:
         f" `rclone serve s3`, without latency; {chosen.rounds} rounds, medians, ratios to aiohaul."
     )
     losses = [each for table in tables for each in table.losses()]
-    losses.append(
-        "With one object it is the start that counts: aiohaul imports asyncio, aiohttp, which reads"
-        " all certificates that the system trusts, and aiobotocore beside botocore."
-    )
     return Result("Under Open Task Framework", how, tables, losses, plot="transfer.svg")
 
 

@@ -6,13 +6,15 @@
 Every definition below is run by the framework's own ``task-run``: once with aiohaul, once with
 otf-addons-aws from PyPI in an environment of its own. Both begin with the same objects, in
 buckets of their own, on a moto server. Afterwards exit codes, objects (their content, metadata,
-content type, tags, storage class) and ACLs are held against each other. Where the two are meant to
-differ, that is said with the definition; any other difference, and a difference that is meant and
-not seen, ends in exit code 1.
+content type, tags, storage class) and ACLs are held against each other. Of functions and tasks it
+is the exit code, the requests and what is in the output. Where the two are meant to differ, that is
+said with the definition; any other difference, and a difference that is meant and not seen, ends in
+exit code 1.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -24,8 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from benchmarks.otf.reference import KEY, REGION, SECRET, environment, moto, reference_python
 from botocore.exceptions import ClientError
+
+from benchmarks.otf import compute_cases
+from benchmarks.otf.compute_cases import COMPARED, COMPUTE_CASES
+from benchmarks.otf.reference import KEY, REGION, SECRET, environment, moto, reference_python
 
 S3 = {"name": "opentaskpy.addons.aws.remotehandlers.s3.S3Transfer"}
 ROLES = ("in", "out", "archive")
@@ -354,8 +359,13 @@ def cell(found: str | None, meant: str | None) -> str:
     return f"**{found}**" if meant is None else f"{found}: {meant}"
 
 
-def main() -> None:
-    """Run every case with both, and print what was the same."""
+def wrong(found: Mapping[str, str], meant: Mapping[str, str]) -> bool:
+    """Whether there is another difference than those that are meant."""
+    return found.keys() != meant.keys() or NOT_SEEN in found.values()
+
+
+def compare_storage() -> int:
+    """Run the cases on moto, and print what was the same; the number of unexpected ones."""
     unexpected = 0
     print("| definition | exit | objects and metadata | ACLs | s, aiohaul | s, reference |")
     print("|---|---|---|---|---|---|")
@@ -366,10 +376,37 @@ def main() -> None:
             found = differences(ours, theirs)
             found |= {what: NOT_SEEN for what in case.differs if what not in found}
             cells = [cell(found.get(what), case.differs.get(what)) for what in WHAT]
-            unexpected += found.keys() != case.differs.keys() or NOT_SEEN in found.values()
+            unexpected += wrong(found, case.differs)
             seconds = f"{ours.seconds:.1f} | {theirs.seconds:.1f}"
             print(f"| {case.name} ({ours.exit}) | {' | '.join(cells)} | {seconds} |", flush=True)
-    print(f"{len(CASES)} definitions, {unexpected} with a difference that is not meant")
+    return unexpected
+
+
+def compare_compute() -> int:
+    """Run functions, tasks and batches, as ``compare_storage`` does."""
+    unexpected = 0
+    print("\n| definition | exit | requests | output | s, aiohaul | s, reference |")
+    print("|---|---|---|---|---|---|")
+    pythons = Path(sys.executable), reference_python()
+    for case in COMPUTE_CASES:
+        ours, theirs = (asyncio.run(compute_cases.run(case, python)) for python in pythons)
+        found = compute_cases.differences(ours, theirs)
+        found |= {what: NOT_SEEN for what in case.differs if what not in found}
+        cells = [cell(found.get(what), case.differs.get(what)) for what in COMPARED]
+        unexpected += wrong(found, case.differs)
+        seconds = f"{ours.seconds:.1f} | {theirs.seconds:.1f}"
+        print(f"| {case.name} ({ours.exit}) | {' | '.join(cells)} | {seconds} |", flush=True)
+    return unexpected
+
+
+def main() -> None:
+    """Run every case with both; ``--compute`` runs those of functions and tasks alone."""
+    unexpected = compare_compute()
+    count = len(COMPUTE_CASES)
+    if "--compute" not in sys.argv:
+        unexpected += compare_storage()
+        count += len(CASES)
+    print(f"{count} definitions, {unexpected} with a difference that is not meant")
     sys.exit(1 if unexpected else 0)
 
 

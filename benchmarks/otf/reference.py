@@ -45,7 +45,7 @@ def environment(url: str, **more: str) -> dict[str, str]:
 @contextmanager
 def moto() -> Iterator[str]:
     """Moto as the tests have it, which keeps ACLs and metadata, in a process of its own."""
-    with servers.script(surroundings.TESTS / "moto_server.py") as served:
+    with servers.script("tests.support.moto_server") as served:
         yield served.url
 
 

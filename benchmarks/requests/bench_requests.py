@@ -27,14 +27,14 @@ from xml.etree import ElementTree as ET
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+
+import aiohaul
+from aiohaul.aws.direct.signing import Keys, Scope, Signer, timestamp_now
 from benchmarks.harness import servers
 from benchmarks.harness.drawing import bars
 from benchmarks.harness.loops import Monitor
 from benchmarks.harness.results import Result, Table, parser, show
 from benchmarks.harness.surroundings import KEYS, REGION
-
-import aiohaul
-from aiohaul.aws.direct.signing import Keys, Scope, Signer, timestamp_now
 
 BODY = b"x" * 1024
 #: Requests in flight.

@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import aiohaul
 from benchmarks.harness import servers
 from benchmarks.harness.drawing import bars
 from benchmarks.harness.processes import Figures, told
@@ -35,8 +36,6 @@ from benchmarks.harness.results import Result, Table, parser, show
 from benchmarks.harness.surroundings import KEY, KEYS, REGION, SECRET, resident
 from benchmarks.watches.bench_watches import percentile
 from benchmarks.watches.course import ask
-
-import aiohaul
 
 _MODULE = "benchmarks.watches.bench_events"
 _THREADS = 16

@@ -21,14 +21,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import aiohaul
 from benchmarks.harness import servers
 from benchmarks.harness.drawing import COLORS, canvas, save
 from benchmarks.harness.loops import Monitor
 from benchmarks.harness.processes import Figures, told
 from benchmarks.harness.results import Result, Table, aim, parser, show
 from benchmarks.harness.surroundings import KEYS, REGION, resident
-
-import aiohaul
 
 _MODULE = "benchmarks.watches.bench_large"
 #: Looks that are measured in each state, after one that is not.

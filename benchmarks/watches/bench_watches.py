@@ -30,6 +30,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import aiohaul
 from benchmarks.harness import servers
 from benchmarks.harness.drawing import COLORS, canvas, save
 from benchmarks.harness.loops import Monitor
@@ -38,8 +39,6 @@ from benchmarks.harness.results import Result, Table, number, parser, show
 from benchmarks.harness.surroundings import KEYS, REGION, ROOT
 from benchmarks.otf.reference import environment, reference_python
 from benchmarks.watches.course import INTERVAL, SECONDS, SHARING, Course, Measured, place
-
-import aiohaul
 
 _MODULE = "benchmarks.watches.bench_watches"
 ADDON = "otf-addons-aws"

@@ -13,7 +13,6 @@ import time
 from dataclasses import asdict
 
 from benchmarks.watches.course import INTERVAL, Course, place
-
 from opentaskpy.addons.aws.remotehandlers.s3 import S3Transfer
 
 

@@ -1,25 +1,22 @@
-"""AWS batch work as cancellable asyncio tasks: watch S3, copy, and call Lambda and Fargate.
+"""Runs AWS batch work as cancellable asyncio tasks: S3 copies and watches, Lambda, Fargate.
 
-Start with :class:`Session` from an application, or with :func:`run` from a task definition.
+An application starts with :class:`Session`. A task definition is run by :func:`run`.
 
-Nothing is imported before it is asked for: ``from aiohaul import S3Handler`` does not load Lambda.
+Python imports each public name on its first use, so ``from aiohaul import S3Handler`` does not load
+the module for Lambda.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aiohaul import blocking as blocking
     from aiohaul import logs as logs
-    from aiohaul.compute.durable import DurableExecution
     from aiohaul.compute.fargate import FargateHandler
-    from aiohaul.compute.functions import LambdaHandler
-    from aiohaul.compute.invocation import Invocation
+    from aiohaul.compute.lambda_handler import LambdaHandler
     from aiohaul.compute.log_watch import LogsHandler
-    from aiohaul.compute.logs import LogLine
-    from aiohaul.compute.task import TaskResult
     from aiohaul.errors import (
         AccessDeniedError,
         BatchBusyError,
@@ -36,6 +33,10 @@ if TYPE_CHECKING:
         DurableExecutionError,
         DurableTimeoutError,
         EndpointError,
+        FargateTaskError,
+        FargateTaskFailedError,
+        FargateTaskStartError,
+        FargateTaskTimeoutError,
         FunctionError,
         FunctionNameError,
         FunctionNotFoundError,
@@ -56,16 +57,14 @@ if TYPE_CHECKING:
         PlanError,
         PreconditionFailedError,
         QueueNotFoundError,
+        RegexLimitError,
         SecretNotFoundError,
         SecretValueError,
         ServiceError,
         SessionError,
         SettingsError,
+        StorageFullError,
         StreamError,
-        TaskError,
-        TaskFailedError,
-        TaskStartError,
-        TaskTimeoutError,
         ThrottledError,
         TransferError,
         UnreachableError,
@@ -73,24 +72,24 @@ if TYPE_CHECKING:
         VerificationError,
         WatchTimeoutError,
     )
-    from aiohaul.hidden import Hidden
     from aiohaul.parameters.secrets_manager import Secret, SecretsHandler
     from aiohaul.parameters.ssm import Parameter, SSMHandler
     from aiohaul.progress import (
-        Acted,
         BatchEnded,
         BatchStarted,
         Copied,
         Event,
         Failed,
-        Flagged,
+        FlagWritten,
         Found,
         PlannedTask,
+        SourceActionDone,
         TaskEnded,
+        TaskProgress,
         TaskQueued,
+        TaskResumed,
         TaskStarted,
-        TaskTold,
-        Watching,
+        WatchPolled,
     )
     from aiohaul.report import (
         ActionReport,
@@ -103,21 +102,28 @@ if TYPE_CHECKING:
         TouchReport,
         TransferReport,
     )
+    from aiohaul.results import DurableExecution, Invocation, LogLine, TaskResult
     from aiohaul.s3.copying.plan import Action, Destination, LocalDestination, Rename
     from aiohaul.s3.handler import S3Handler
     from aiohaul.s3.local import LocalFile
+    from aiohaul.s3.object_io.details import ObjectData, ObjectDetails
+    from aiohaul.s3.object_io.directories import DirectoryListing
+    from aiohaul.s3.object_io.files import ObjectFile
+    from aiohaul.s3.object_io.versions import ObjectVersion
+    from aiohaul.s3.object_io.writing import WriteResult
     from aiohaul.s3.objects import S3Object
+    from aiohaul.s3.options import SourceOptions, WriteOptions
     from aiohaul.s3.selection import Conditions
     from aiohaul.s3.streaming.stream import Stream
     from aiohaul.s3.watching.changes import Change
     from aiohaul.s3.watching.watch import Watch
+    from aiohaul.sensitive import Sensitive
     from aiohaul.session import Session
     from aiohaul.settings import Settings
     from aiohaul.tasks.run import clean, run, validate
 
 __all__ = [
     "AccessDeniedError",
-    "Acted",
     "Action",
     "ActionReport",
     "BatchBusyError",
@@ -140,6 +146,7 @@ __all__ = [
     "DefinitionError",
     "Destination",
     "DestinationReport",
+    "DirectoryListing",
     "DurableExecution",
     "DurableExecutionError",
     "DurableTimeoutError",
@@ -149,13 +156,16 @@ __all__ = [
     "Failure",
     "FargateHandler",
     "FargateReport",
-    "Flagged",
+    "FargateTaskError",
+    "FargateTaskFailedError",
+    "FargateTaskStartError",
+    "FargateTaskTimeoutError",
+    "FlagWritten",
     "Found",
     "FunctionError",
     "FunctionNameError",
     "FunctionNotFoundError",
     "HaulError",
-    "Hidden",
     "Invocation",
     "InvocationReport",
     "JournalBusyError",
@@ -170,8 +180,12 @@ __all__ = [
     "LogsHandler",
     "MissingExtraError",
     "NothingFoundError",
+    "ObjectData",
+    "ObjectDetails",
     "ObjectExistsError",
+    "ObjectFile",
     "ObjectNotFoundError",
+    "ObjectVersion",
     "OutcomeUnknownError",
     "Parameter",
     "ParameterNotFoundError",
@@ -181,6 +195,7 @@ __all__ = [
     "PlannedTask",
     "PreconditionFailedError",
     "QueueNotFoundError",
+    "RegexLimitError",
     "Rename",
     "S3Handler",
     "S3Object",
@@ -189,22 +204,23 @@ __all__ = [
     "SecretNotFoundError",
     "SecretValueError",
     "SecretsHandler",
+    "Sensitive",
     "ServiceError",
     "Session",
     "SessionError",
     "Settings",
     "SettingsError",
+    "SourceActionDone",
+    "SourceOptions",
+    "StorageFullError",
     "Stream",
     "StreamError",
     "TaskEnded",
-    "TaskError",
-    "TaskFailedError",
+    "TaskProgress",
     "TaskQueued",
     "TaskResult",
-    "TaskStartError",
+    "TaskResumed",
     "TaskStarted",
-    "TaskTimeoutError",
-    "TaskTold",
     "ThrottledError",
     "TouchReport",
     "TransferError",
@@ -213,43 +229,43 @@ __all__ = [
     "UnsupportedError",
     "VerificationError",
     "Watch",
+    "WatchPolled",
     "WatchTimeoutError",
-    "Watching",
+    "WriteOptions",
+    "WriteResult",
     "clean",
     "run",
     "validate",
 ]
 
-#: Where each public name is at home.
+#: The module of each public name.
 _HOMES = {
     name: f"aiohaul.{room}"
     for room, names in {
-        "compute.durable": "DurableExecution",
+        "results": "DurableExecution Invocation LogLine TaskResult",
         "compute.fargate": "FargateHandler",
-        "compute.functions": "LambdaHandler",
-        "compute.invocation": "Invocation",
+        "compute.lambda_handler": "LambdaHandler",
         "compute.log_watch": "LogsHandler",
-        "compute.logs": "LogLine",
-        "compute.task": "TaskResult",
         "errors": """
             AccessDeniedError BatchBusyError BatchError BatchStateError BatchTimeoutError
             BucketNotFoundError ClusterNotFoundError CollisionError ConflictError CredentialsError
             CursorError DefinitionError DurableExecutionError DurableTimeoutError EndpointError
+            FargateTaskError FargateTaskFailedError FargateTaskStartError FargateTaskTimeoutError
             FunctionError FunctionNameError FunctionNotFoundError HaulError JournalBusyError
             JournalError LocalFileError LocalFileExistsError LogGroupNotFoundError
             MissingExtraError NothingFoundError ObjectExistsError ObjectNotFoundError
             OutcomeUnknownError ParameterNotFoundError PayloadError PayloadTooLargeError PlanError
-            PreconditionFailedError QueueNotFoundError SecretNotFoundError SecretValueError
-            ServiceError SessionError SettingsError StreamError TaskError TaskFailedError
-            TaskStartError TaskTimeoutError ThrottledError TransferError UnreachableError
-            UnsupportedError VerificationError WatchTimeoutError
+            PreconditionFailedError QueueNotFoundError RegexLimitError SecretNotFoundError
+            SecretValueError ServiceError SessionError SettingsError StorageFullError StreamError
+            ThrottledError TransferError UnreachableError UnsupportedError VerificationError
+            WatchTimeoutError
         """,
-        "hidden": "Hidden",
+        "sensitive": "Sensitive",
         "parameters.secrets_manager": "Secret SecretsHandler",
         "parameters.ssm": "Parameter SSMHandler",
         "progress": """
-            Acted BatchEnded BatchStarted Copied Event Failed Flagged Found PlannedTask TaskEnded
-            TaskQueued TaskStarted TaskTold Watching
+            BatchEnded BatchStarted Copied Event Failed FlagWritten Found PlannedTask
+            SourceActionDone TaskEnded TaskProgress TaskQueued TaskResumed TaskStarted WatchPolled
         """,
         "report": """
             ActionReport BatchReport BatchTaskReport DestinationReport Failure FargateReport
@@ -258,7 +274,13 @@ _HOMES = {
         "s3.copying.plan": "Action Destination LocalDestination Rename",
         "s3.handler": "S3Handler",
         "s3.local": "LocalFile",
+        "s3.object_io.details": "ObjectData ObjectDetails",
+        "s3.object_io.files": "ObjectFile",
+        "s3.object_io.directories": "DirectoryListing",
+        "s3.object_io.versions": "ObjectVersion",
+        "s3.object_io.writing": "WriteResult",
         "s3.objects": "S3Object",
+        "s3.options": "SourceOptions WriteOptions",
         "s3.selection": "Conditions",
         "s3.streaming.stream": "Stream",
         "s3.watching.changes": "Change",
@@ -271,11 +293,11 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # who would believe that there is every name
+if not TYPE_CHECKING:  # a type checker would accept any name
 
-    def __getattr__(name: str) -> Any:
-        """Import a public name when it is first asked for."""
-        if name in {"blocking", "logs"}:  # whose names are public there
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is used for the first time."""
+        if name in {"blocking", "logs"}:  # modules with public names of their own
             return import_module(f"aiohaul.{name}")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

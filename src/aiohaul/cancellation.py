@@ -1,4 +1,4 @@
-"""Who is cancelled, and what ends then: asyncio's contract for callers, and work that goes on."""
+"""Cancellation: asyncio's contract for callers, and work that a cancel must not interrupt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import anyio
 
@@ -18,21 +18,21 @@ P = ParamSpec("P")
 
 
 def in_own_task(
-    function: Callable[P, Coroutine[Any, Any, T]],
-) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Run each call of a coroutine function in a task of its own.
+    function: Callable[P, Coroutine[object, object, T]],
+) -> Callable[P, Coroutine[object, object, T]]:
+    """Decorate a coroutine function so that each call runs in a task of its own.
 
-    For every public coroutine whose work has task groups or cancel scopes. Whoever awaits it keeps
-    asyncio's contract: a ``cancel()`` is never swallowed, ``cancelling()`` is afterwards what the
-    caller made it, and ``timeout``, ``TaskGroup`` and ``uncancel`` work as around
-    ``asyncio.sleep``. Task groups that nest break it in the caller's own task: anyio hands the
-    count of an inner group to the task that hosts the outer one, which is then uncancelled once
-    too often. In here no native cancellation arrives: the caller's cancels a scope, which
-    cancels whatever is awaited next until the work has ended.
+    Every public coroutine function that uses task groups or cancel scopes needs this decorator, so
+    that asyncio's contract holds for the callers: no ``cancel()`` is lost, ``cancelling()`` returns
+    the caller's own count afterwards, and ``timeout``, ``TaskGroup`` and ``uncancel`` work as
+    around ``asyncio.sleep``. Nested task groups would break this contract in the caller's task,
+    because anyio moves the cancel count of an inner group to the host of the outer group, and then
+    uncancels the host once too often. The new task is never cancelled natively. If the caller is
+    cancelled, a cancel scope around the function is cancelled, until the function has ended.
     """
 
     @wraps(function)
-    async def hosted(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         running_loop()
         scope = anyio.CancelScope()
         results: list[T] = []
@@ -42,72 +42,86 @@ def in_own_task(
                 results.append(await function(*args, **kwargs))
 
         try:
-            await _wait_out(host(), scope.cancel)
+            await _wait_until_done(host(), scope.cancel)
         except BaseExceptionGroup as group:
             if isinstance(group, Exception):
                 raise
-            raise _no_error(group) from group
+            raise _first_non_error(group) from group
         return results[0]
 
-    return hosted
+    return wrapper
 
 
-def _no_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first in a group that is no error: a framework that raised it waits for it as it is."""
+def _first_non_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error in a group that is not an Exception, such as a KeyboardInterrupt.
+
+    A framework that raised this error expects to catch it outside of a group.
+    """
     for each in group.exceptions:
         if isinstance(each, BaseExceptionGroup):
             if not isinstance(each, Exception):
-                return _no_error(each)
+                return _first_non_error(each)
         elif not isinstance(each, Exception):
             return each
     return group
 
 
-async def to_its_end(
+async def run_shielded(
     call: Callable[[], Awaitable[T]],
     grace: float | Callable[[], float],
-    keep: Callable[[T], None],
-    within: float = math.inf,
+    on_result: Callable[[T], object] | None = None,
+    timeout: float = math.inf,
 ) -> None:
-    """Await ``call`` to its end even when cancelled, and hand its result to ``keep``.
+    """Await ``call`` even if the caller is cancelled, and pass the result to ``on_result``.
 
-    For a request whose answer is needed to undo it: the id of an upload that was started. Once
-    the caller is cancelled, ``call`` has ``grace`` more seconds (or what that gives then); then the
-    cancellation goes on.
-    In all it has ``within`` seconds; what is not done by then is given up without a word.
-
-    It runs in a task of its own: a shield around the caller would not hold off asyncio's own
+    For a request whose response is needed to undo the request, such as the id of a new multipart
+    upload. ``call`` runs in a task of its own, because anyio's shielded scopes do not stop a native
     ``task.cancel()``.
+
+    Args:
+        call: the coroutine function.
+        grace: the seconds until ``call`` is cancelled too after the caller was cancelled, or a
+            function that returns these seconds.
+        on_result: called with the result.
+        timeout: the seconds until ``call`` is cancelled in any case; then no error is raised.
+
+    Raises:
+        CancelledError: the caller was cancelled; raised after ``call`` has ended.
     """
-    scope = anyio.CancelScope(deadline=anyio.current_time() + within)
+    scope = anyio.CancelScope(deadline=anyio.current_time() + timeout)
 
     async def host() -> None:
         with scope:
-            keep(await call())
+            result = await call()
+            if on_result is not None:
+                on_result(result)
 
     def hurry() -> None:
         more = grace() if callable(grace) else grace
         scope.deadline = min(scope.deadline, anyio.current_time() + more)
 
-    await _wait_out(host(), hurry)
+    await _wait_until_done(host(), hurry)
 
 
-async def _wait_out(work: Coroutine[Any, Any, None], end: Callable[[], None]) -> None:
-    """Run ``work`` in a task of its own, and wait until it has ended, whatever happens meanwhile.
+async def _wait_until_done(
+    work: Coroutine[object, object, None], on_cancel: Callable[[], None]
+) -> None:
+    """Run ``work`` in a task of its own, and wait until the task has ended, even if cancelled.
 
     Args:
-        work: the work.
-        end: called once the caller is cancelled.
+        work: the coroutine.
+        on_cancel: called once, when the caller is cancelled.
 
     Raises:
-        CancelledError: the caller was cancelled, also where the work failed or was done since: the
-            last one that arrived, so that a scope around takes only its own for its own.
+        CancelledError: the caller was cancelled. Raised even if the work succeeded or failed later.
+            Of several cancellations, the last one is raised, so that the cancel scopes around the
+            caller recognise their own.
     """
     task = asyncio.create_task(work)
     cancelled = await _wait(task)
     if cancelled is None:
         return task.result()
-    end()
+    on_cancel()
     with anyio.CancelScope(shield=True):
         while not task.done():
             cancelled = await _wait(task) or cancelled
@@ -115,36 +129,41 @@ async def _wait_out(work: Coroutine[Any, Any, None], end: Callable[[], None]) ->
     try:
         raise cancelled
     finally:
-        del cancelled  # it refers to this frame
+        del cancelled  # the error refers to this frame, so this is a reference cycle
 
 
 async def _wait(task: asyncio.Task[None]) -> asyncio.CancelledError | None:
-    """Wait for a task: None once it has ended, or what cancels the wait."""
+    """Wait for a task. Return None if the task has ended, or the error that cancelled the wait."""
     try:
         await asyncio.wait((task,))
     except asyncio.CancelledError as error:
-        return error  # behind the handler, so that the next one has not this one as its context
-    except BaseException:  # the caller's coroutine is closed: nobody waits any more
+        return error  # outside of the handler, the next error does not get it as __context__
+    except BaseException:  # the caller's coroutine is closed, so nobody waits for the task
         task.cancel()
         raise
     return None
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:
-    """Tell the event loop of a failure in work that was cancelled, which nobody is raised.
+    """Report an unexpected error of a cancelled call to the loop's exception handler.
 
-    Errors of this library are none: what they would have said is void with the cancellation.
+    The caller receives the CancelledError instead. A HaulError is not reported, because such errors
+    are expected after a cancellation.
     """
     failure = None if task.cancelled() else task.exception()
     if isinstance(failure, Exception) and not isinstance(failure, HaulError):
-        context = {"message": "what was cancelled has failed", "exception": failure, "task": task}
+        context = {
+            "message": "aiohaul: a task failed while it was being cancelled",
+            "exception": failure,
+            "task": task,
+        }
         task.get_loop().call_exception_handler(context)
 
 
 def is_cancelled() -> bool:
-    """Whether the running task is cancelled, or a scope of anyio around it.
+    """Return True if the running task, or one of anyio's scopes around it, is cancelled.
 
-    If not, a CancelledError is not the running task's own: what it awaited was cancelled alone.
+    If False, a CancelledError comes from an awaited task or future that someone else cancelled.
     """
     task = asyncio.current_task()
     return anyio.current_effective_deadline() == -math.inf or (

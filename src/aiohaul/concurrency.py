@@ -1,4 +1,4 @@
-"""Small tools for structured concurrency that anyio does not have."""
+"""Tools for structured concurrency that anyio does not have: limiters, races and shared work."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import anyio
 
 from aiohaul.errors import HaulError, SessionError
 
-#: Seconds of a turn of the event loop after which what can wait is left to the next one.
-_LONG_TURN = 0.003
-#: Items of many that are gone through before it is asked whether the loop should have a turn.
-_STEP = 200
+#: If a loop iteration takes longer than this (in seconds), :func:`yield_if_busy` waits.
+_LONG_ITERATION = 0.003
+#: The number of items between two calls of :func:`yield_if_busy`.
+_CHECK_EVERY = 200
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class _Turns:
-    """The turns of an event loop, and who waits for a later one.
+class _LoopYielder:
+    """Spreads the steps of many tasks over the iterations of one event loop.
 
-    As many go on in a turn as took up the last long one: that is found out, and not asked of the
-    loop, for who is woken runs a turn later.
+    After a long iteration, the next one wakes as many tasks as ran in the long iteration; after a
+    short one, twice as many. This number is measured, because a task runs one iteration after it is
+    woken.
     """
 
     def __init__(self) -> None:
@@ -34,11 +35,11 @@ class _Turns:
         self._passed = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def take(self) -> None:
-        """Take a part of this turn, or of a later one."""
+    async def wait(self) -> None:
+        """Return at once if this iteration is short so far, or else in a later iteration."""
         if self._began is None:
             self._begin()
-        elif self._waiting or perf_counter() - self._began > _LONG_TURN:
+        elif self._waiting or perf_counter() - self._began > _LONG_ITERATION:
             later = asyncio.get_running_loop().create_future()
             self._waiting.append(later)
             await later
@@ -50,11 +51,11 @@ class _Turns:
         asyncio.get_running_loop().call_soon(self._end)
 
     def _end(self) -> None:
-        """The next turn has come."""
+        """Wake waiting tasks. The event loop calls this method in the next iteration."""
         began, self._began = self._began, None
         if not self._waiting or began is None:
             return
-        share = self._passed if perf_counter() - began > _LONG_TURN else 2 * self._passed
+        share = self._passed if perf_counter() - began > _LONG_ITERATION else 2 * self._passed
         self._begin()
         for _ in range(min(max(share, 1), len(self._waiting))):
             later = self._waiting.popleft()
@@ -62,25 +63,25 @@ class _Turns:
                 later.set_result(None)
 
 
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
+_yielders: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopYielder] = WeakKeyDictionary()
 
 
-async def give_way() -> None:
-    """Wait for a later turn of the event loop, if what calls this has taken up much of this one.
+async def yield_if_busy() -> None:
+    """Wait for a later iteration of the event loop if the current iteration is long.
 
-    For each step of what may come in thousands: a request, a copy, a change. Tasks that become
-    ready together would else all run before anything else does. They go on in the order in which
-    they came, as many in a turn as there is time for.
+    Called before each request, copy or change, of which there may be thousands. Without this call,
+    all tasks that become ready together would run before the loop handles any other event. Tasks
+    continue in the order of their calls.
     """
     loop = asyncio.get_running_loop()
-    turns = _turns.get(loop)
-    if turns is None:
-        turns = _turns[loop] = _Turns()
-    await turns.take()
+    yielder = _yielders.get(loop)
+    if yielder is None:
+        yielder = _yielders[loop] = _LoopYielder()
+    await yielder.wait()
 
 
 class Paced(AsyncIterator[T]):
-    """Many items, one by one; from time to time :func:`give_way`. Nothing of it needs closing."""
+    """Iterates over many items, and calls :func:`yield_if_busy` after every 200 items."""
 
     def __init__(self, items: Iterable[T]) -> None:
         self._items = iter(items)
@@ -88,25 +89,29 @@ class Paced(AsyncIterator[T]):
 
     async def __anext__(self) -> T:
         self._count += 1
-        if self._count % _STEP == 0:
-            await give_way()
+        if self._count % _CHECK_EVERY == 0:
+            await yield_if_busy()
         for each in self._items:
             return each
         raise StopAsyncIteration
 
 
-async def work(jobs: Iterable[Callable[[], Awaitable[None]]], width: int) -> None:
-    """Do all jobs, at most ``width`` at once, each made only when its turn has come.
+async def run_limited(jobs: Iterable[Callable[[], Awaitable[None]]], width: int) -> None:
+    """Run all jobs, at most ``width`` of them concurrently.
+
+    Args:
+        jobs: the jobs. The next job is read from the iterable when a job has ended.
+        width: the maximum number of concurrent jobs.
 
     Raises:
-        HaulError: the first that a job raised; the others are cancelled then.
+        HaulError: a job raised this error, and the other jobs were cancelled.
     """
-    turns = iter(jobs)
+    remaining = iter(jobs)
     failures: list[HaulError] = []
 
     async def worker() -> None:
-        for job in turns:
-            await give_way()
+        for job in remaining:
+            await yield_if_busy()
             try:
                 await job()
             except HaulError as error:
@@ -122,26 +127,26 @@ async def work(jobs: Iterable[Callable[[], Awaitable[None]]], width: int) -> Non
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """The running event loop of asyncio.
+    """Return the running event loop of asyncio.
 
     Raises:
-        SessionError: there is none, as under trio.
+        SessionError: no event loop of asyncio is running in this thread.
     """
     try:
         return asyncio.get_running_loop()
     except RuntimeError as error:
         raise SessionError(
-            "aiohaul runs in an event loop of asyncio, and none is running here. Start it with"
-            " asyncio.run(...), or with anyio.run(..., backend='asyncio'). From trio, give it a"
-            " thread: await trio.to_thread.run_sync(asyncio.run, work())"
+            "aiohaul needs a running event loop of asyncio, and none is running here. Start it"
+            " with asyncio.run(...), or with anyio.run(..., backend='asyncio'). From trio, run it"
+            " in a thread: await trio.to_thread.run_sync(asyncio.run, main())"
         ) from error
 
 
-async def first_of(*calls: Callable[[], Awaitable[None]]) -> None:
-    """Await these together until one of them ends, and cancel the others.
+async def race(*calls: Callable[[], Awaitable[None]]) -> None:
+    """Run all calls concurrently, and cancel the others when the first one ends.
 
     Raises:
-        Exception: what the first one raises that fails, outside of an exception group.
+        Exception: the first exception that a call raised, not in an exception group.
     """
     failures: list[Exception] = []
     async with anyio.create_task_group() as tasks:
@@ -159,50 +164,52 @@ async def first_of(*calls: Callable[[], Awaitable[None]]) -> None:
         raise failures[0]
 
 
-class Slots:
-    """A number of slots, given out in the order of asking.
+class FifoLimiter:
+    """A semaphore that lets a number of tasks run concurrently, in first in, first out order.
 
-    A free one is had at once, where anyio's own limiter takes a turn of the event loop for each:
-    that is a good part of what a small request costs. Whoever is cancelled while a slot is being
-    handed over hands it on.
+    Each task holds a slot while it runs. If a slot is free, :meth:`acquire` returns without an
+    iteration of the event loop. anyio's CapacityLimiter always takes an iteration, which is a
+    considerable part of the cost of a small request. If a task is cancelled in the iteration in
+    which it gets a slot, the next task gets this slot.
 
     Args:
-        total: slots, 1 or more.
+        total: the number of slots, 1 or more.
     """
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._held = 0
-        #: in order; an OrderedDict is left from anywhere in it, and from its head, at the same cost
+        #: Waiting tasks, in the order of their calls. An OrderedDict removes any entry in constant
+        #: time.
         self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     @property
     def total(self) -> int:
-        """How many there are. Lowering it takes none from those that hold one."""
+        """The number of slots. A lower number does not affect tasks that already hold a slot."""
         return self._total
 
     @total.setter
     def total(self, total: int) -> None:
         self._total = total
-        self._hand_on()
+        self._grant()
 
     @property
     def held(self) -> int:
-        """How many are held."""
+        """The number of slots that tasks hold."""
         return self._held
 
     async def acquire(self) -> None:
-        """Wait for a slot, and hold it."""
-        if self._held < self._total:  # then nobody waits
+        """Wait for a free slot, and acquire it."""
+        if self._held < self._total:  # then no other task waits
             self._held += 1
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = None
+        granted = asyncio.get_running_loop().create_future()
+        self._waiting[granted] = None
         try:
-            await turn
+            await granted
         except asyncio.CancelledError:
-            self._waiting.pop(turn, None)
-            if not turn.cancelled():  # it was handed over at that very moment
+            self._waiting.pop(granted, None)
+            if not granted.cancelled():  # the slot was granted in the same loop iteration
                 self.release()
             raise
 
@@ -213,96 +220,101 @@ class Slots:
         self.release()
 
     def release(self) -> None:
-        """Give a slot back."""
+        """Release a slot, which the longest waiting task then acquires."""
         self._held -= 1
-        self._hand_on()
+        self._grant()
 
-    def _hand_on(self) -> None:
+    def _grant(self) -> None:
         while self._waiting and self._held < self._total:
-            turn, _ = self._waiting.popitem(last=False)
-            if not turn.done():  # else it was cancelled, and its task has not run since
+            granted, _ = self._waiting.popitem(last=False)
+            if not granted.done():  # else the wait was cancelled, and its task has not run since
                 self._held += 1
-                turn.set_result(None)
+                granted.set_result(None)
 
 
-class Lock(Slots):
-    """One slot: whoever holds it is alone. Those of anyio before 4.13 could be lost by a cancel."""
+class Lock(FifoLimiter):
+    """A mutex. Before anyio 4.13, a cancellation could leave ``anyio.Lock`` locked forever."""
 
     def __init__(self) -> None:
         super().__init__(1)
 
 
-class Budget:
-    """A number of bytes that may be in memory at once, given out in the order of asking."""
+class MemoryLimiter:
+    """A semaphore that counts bytes of memory, in first in, first out order.
+
+    Args:
+        size: the maximum number of bytes in use.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._free = size
-        self._turn = Lock()
+        self._available = size
+        self._lock = Lock()
         self._freed = anyio.Event()
 
-    async def take(self, size: int) -> int:
-        """Wait until ``size`` bytes (at most all of them) are free, and take them.
+    async def acquire(self, size: int) -> int:
+        """Wait until ``size`` bytes are available, and acquire them.
 
         Returns:
-            The bytes to give back.
+            The number of bytes to pass to :meth:`release`: ``size``, or the limit if it is lower.
         """
         size = min(size, self._size)
-        async with self._turn:
-            while self._free < size:
+        async with self._lock:
+            while self._available < size:
                 self._freed = anyio.Event()
                 await self._freed.wait()
-            self._free -= size
+            self._available -= size
         return size
 
-    def give_back(self, size: int) -> None:
-        """Give back what was taken."""
-        self._free += size
+    def release(self, size: int) -> None:
+        """Release acquired bytes."""
+        self._available += size
         self._freed.set()
 
 
-class Place:
-    """The place on a rota of one who waits until it is settled.
+class Waiter:
+    """A task's entry in a :class:`LeaderQueue`. The task waits until the entry is settled.
 
     Attributes:
-        settled: True once there is nothing more to wait for.
+        settled: True if the wait has ended.
     """
 
     def __init__(self) -> None:
         self.settled = False
-        self._called = anyio.Event()
+        self._woken = anyio.Event()
 
-    def call(self) -> None:
-        """Have the one who waits here look up."""
-        self._called.set()
+    def wake(self) -> None:
+        """Wake the waiting task, which then checks whether the entry is settled."""
+        self._woken.set()
 
     def settle(self) -> None:
-        """There is nothing more to wait for."""
+        """End the wait."""
         self.settled = True
-        self.call()
+        self.wake()
 
-    async def called(self) -> None:
-        """Wait for the next call."""
-        await self._called.wait()
-        self._called = anyio.Event()
+    async def wait_woken(self) -> None:
+        """Wait for the next :meth:`wake`."""
+        await self._woken.wait()
+        self._woken = anyio.Event()
 
-    def heard(self) -> None:
-        """Called in the task that waits here, whenever it looks up."""
-
-
-V = TypeVar("V", bound=Place)
+    def on_wake(self) -> None:
+        """Called in the waiting task after each wake, and after each step of the leader."""
 
 
-class Rota(Generic[V]):
-    """Those who wait for shared work; one of them does it for all, in its own task.
+V = TypeVar("V", bound=Waiter)
 
-    No task of its own runs here. When the one on duty has what it waited for, or is cancelled,
-    the next in line is on duty. When nobody waits, nobody works.
+
+class LeaderQueue(Generic[V]):
+    """A queue of waiters that share work, which one of them does for all.
+
+    The waiter that does the work in its own task is the leader. When the leader is settled or
+    cancelled, the next waiter becomes the leader. The queue itself starts no task, so the work
+    stops when no waiter is left.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[V, None] = {}
-        self._on_duty: V | None = None
+        self._leader: V | None = None
 
     def __iter__(self) -> Iterator[V]:
         return iter(self._waiting)
@@ -310,32 +322,32 @@ class Rota(Generic[V]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __contains__(self, place: object) -> bool:
-        return place in self._waiting
+    def __contains__(self, waiter: object) -> bool:
+        return waiter in self._waiting
 
     async def wait(
-        self, place: V, work: Callable[[], Awaitable[None]], stays: Callable[[], bool]
+        self, waiter: V, step: Callable[[], Awaitable[None]], belongs: Callable[[], bool]
     ) -> None:
-        """Wait until the place is settled, and work when on duty.
+        """Wait until the waiter is settled, and do the shared work while the waiter is the leader.
 
         Args:
-            place: of the one who waits.
-            work: one step of the work; it settles and calls the places of others.
-            stays: False once the one who waits belongs to another rota; ask again at each call.
+            waiter: the waiter of this task.
+            step: does one step of the shared work, which may settle and wake waiters.
+            belongs: returns False if the waiter has moved to another queue; called at each wake.
         """
-        self._waiting[place] = None
+        self._waiting[waiter] = None
         try:
-            while not place.settled and stays():
-                if self._on_duty is None:
-                    self._on_duty = place
-                if self._on_duty is place:
-                    await work()
+            while not waiter.settled and belongs():
+                if self._leader is None:
+                    self._leader = waiter
+                if self._leader is waiter:
+                    await step()
                 else:
-                    await place.called()
-                place.heard()
+                    await waiter.wait_woken()
+                waiter.on_wake()
         finally:
-            del self._waiting[place]
-            if self._on_duty is place:
-                self._on_duty = next(iter(self._waiting), None)
-                if self._on_duty is not None:
-                    self._on_duty.call()
+            del self._waiting[waiter]
+            if self._leader is waiter:
+                self._leader = next(iter(self._waiting), None)
+                if self._leader is not None:
+                    self._leader.wake()

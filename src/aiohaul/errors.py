@@ -1,42 +1,43 @@
-"""Everything that aiohaul raises.
+"""All errors that aiohaul raises.
 
 HaulError
-├── DefinitionError            a definition is wrong: where in the JSON, and what was expected
-│   └── UnsupportedError       a definition is right, but not aiohaul's to run
-├── SettingsError              credentials, role, region or profile cannot be settled
-├── SessionError               a Session is used outside its lifetime, loop or process
-├── PlanError                  the copies that were asked for cannot be carried out safely
-│   └── CollisionError         two writes would land on one key or file
+├── DefinitionError            a task definition is wrong; names the path in the JSON
+│   └── UnsupportedError       a task definition is valid, but aiohaul cannot run it
+├── SettingsError              credentials, role, region or profile are missing or wrong
+├── SessionError               a Session is used outside of its lifetime, loop or process
+├── PlanError                  the requested copies are impossible or would lose data
+│   └── CollisionError         two writes would have the same key or file
 ├── NothingFoundError          no object or file matches
-│   └── WatchTimeoutError      none did until the timeout
-├── CursorError                a cursor of a watch cannot be used
-├── TransferError              a transfer failed in part or whole; carries its report
-├── BatchError                 tasks of a batch did not do their work; carries its report
-├── BatchTimeoutError          a task of a batch was not done in time; stands in the report
-├── BatchStateError            the state of a batch cannot be read or written
-│   └── BatchBusyError         another process is carrying out the same batch
-├── VerificationError          what was written is not what was read
+│   └── WatchTimeoutError      nothing matched before the timeout
+├── RegexLimitError            a regex takes too long for a name or a line
+├── CursorError                the cursor of a watch cannot be used
+├── TransferError              all or some copies of a transfer failed; carries the report
+├── BatchError                 tasks of a batch failed; carries the report
+├── BatchTimeoutError          a task of a batch timed out; never raised, only in the report
+├── BatchStateError            the state file of a batch cannot be read or written
+│   └── BatchBusyError         another process runs the same batch
+├── VerificationError          a copy differs from its source
 ├── LocalFileError             a local file or directory cannot be read or written
-│   └── LocalFileExistsError   there is a file already, and it must not be overwritten
-├── StreamError                a stream that an application handed in raised an error
+│   └── LocalFileExistsError   the file exists, and must not be overwritten
+├── StreamError                a stream of the application raised an error
 ├── JournalError               a journal cannot be read or written
-│   └── JournalBusyError       another process is carrying out the same transfer
-├── FunctionNameError          no function (or durable execution) can have this name
+│   └── JournalBusyError       another process runs the same transfer
+├── FunctionNameError          the name of a function or durable execution is not valid
 ├── PayloadError               a payload is not JSON
-│   └── PayloadTooLargeError   or more of it than Lambda takes
-├── FunctionError              a Lambda function ran and failed; carries its invocation
-├── DurableExecutionError      a durable execution failed, or was stopped; carries its state
-│   └── DurableTimeoutError    it was not done in time
-├── TaskError                  a Fargate task did not do its work; carries what is known of it
-│   ├── TaskStartError         it never ran
-│   ├── TaskFailedError        it ran, and its exit code is not 0
-│   └── TaskTimeoutError       it did not run, or was not done, in time, and was stopped
-├── SecretValueError           a secret is not text, or not JSON, or lacks what was looked for
+│   └── PayloadTooLargeError   a payload is larger than Lambda accepts
+├── FunctionError              a Lambda function ran and failed; carries the invocation
+├── DurableExecutionError      a durable execution failed or was stopped; carries its last state
+│   └── DurableTimeoutError    a durable execution did not finish in time
+├── FargateTaskError           a Fargate task failed; carries its last known state
+│   ├── FargateTaskStartError    the task never ran
+│   ├── FargateTaskFailedError   the task ran, and its exit code is not 0 or not known
+│   └── FargateTaskTimeoutError  the task did not run or finish in time, and was stopped
+├── SecretValueError           a secret is not text or JSON, or lacks the requested path
 ├── MissingExtraError          an optional dependency is not installed
-└── ServiceError               AWS, or the way to it, refused or failed a request
-    ├── EndpointError          no answer: unreachable, reset, cut or timed out
-    │   └── UnreachableError   no connection: the request was never sent
-    ├── OutcomeUnknownError    a function was called, and whether it ran is not known
+└── ServiceError               a request failed, or AWS refused it
+    ├── EndpointError          no complete response came: unreachable, reset or timed out
+    │   └── UnreachableError   no connection was made: the request was never sent
+    ├── OutcomeUnknownError    it is not known whether a Lambda function ran
     ├── BucketNotFoundError
     ├── ObjectNotFoundError
     ├── FunctionNotFoundError
@@ -46,39 +47,65 @@ HaulError
     ├── QueueNotFoundError
     ├── SecretNotFoundError
     ├── AccessDeniedError
-    ├── CredentialsError       the credentials are unknown, wrong or expired
-    ├── PreconditionFailedError  the object is no longer the version that was meant
-    │   └── ObjectExistsError  there is an object already, and it must not be overwritten
-    ├── ConflictError          another write to the same key is under way
-    └── ThrottledError
+    ├── CredentialsError       AWS does not know the credentials, or they are wrong or expired
+    ├── PreconditionFailedError  the object is no longer the expected version
+    │   └── ObjectExistsError  the object exists, and must not be overwritten
+    ├── ConflictError          another write to the same key is in progress
+    ├── StorageFullError       the store has no space left, or the bucket's quota is used up
+    └── ThrottledError         AWS throttled every attempt of the request
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from aiohaul.haul_error import HaulError as HaulError  # noqa: PLC0414  # exported from here
+from aiohaul.report import BatchReport, TransferReport
+from aiohaul.results import DurableExecution, Invocation, TaskResult
 
-from aiohaul.pickling import PicklableError
-
-if TYPE_CHECKING:
-    from aiohaul.compute.durable import DurableExecution
-    from aiohaul.compute.invocation import Invocation
-    from aiohaul.compute.task import TaskResult
-    from aiohaul.report import BatchReport, TransferReport
-
-
-class HaulError(PicklableError):
-    """The root of every error that aiohaul raises on purpose.
-
-    Copies and pickles keep fields, notes and cause; a cause that is not one of these errors
-    becomes a text.
-    """
+#: Error codes of an Invoke that Lambda refused before the function started, although a later Invoke
+#: may succeed: the errors with status 408, 409 or 502 in AWS's model.
+NOT_STARTED = frozenset(
+    {
+        "CodeArtifactUserDeletedException",
+        "CodeArtifactUserFailedException",
+        "CodeArtifactUserPendingException",
+        "EC2AccessDeniedException",
+        "EC2ThrottledException",
+        "EC2UnexpectedException",
+        "EFSMountConnectivityException",
+        "EFSMountTimeoutException",
+        "ENILimitReachedException",
+        "ENINotReadyException",
+        "InvalidRuntimeException",
+        "InvalidSecurityGroupIDException",
+        "InvalidSubnetIDException",
+        "InvalidZipFileException",
+        "KMSAccessDeniedException",
+        "KMSDisabledException",
+        "KMSInvalidStateException",
+        "KMSNotFoundException",
+        "ResourceConflictException",
+        "ResourceNotReadyException",
+        "S3FilesMountConnectivityException",
+        "S3FilesMountTimeoutException",
+        "SnapStartNotReadyException",
+        "SnapStartRegenerationFailureException",
+        "SnapStartTimeoutException",
+        "SubnetIPAddressLimitReachedException",
+    }
+)
+#: HTTP statuses from here on report a fault of the server, not of the request.
+SERVER_ERROR = 500
+#: The statuses of 500 and above of a request that had no effect: not implemented, version not
+#: supported, no space left.
+_NOT_CARRIED_OUT = frozenset({501, 505, 507})
 
 
 class DefinitionError(HaulError):
-    """A task definition is wrong. Raised before any request is made.
+    """A task definition is wrong. Raised before any request is sent.
 
     Attributes:
-        path: the place in the JSON, such as ``source.fileWatch.timeout``; "" is the whole of it.
+        path: the path of the wrong value in the JSON, such as ``source.fileWatch.timeout``; "" is
+            the whole definition.
     """
 
     def __init__(self, path: str, problem: str) -> None:
@@ -87,42 +114,46 @@ class DefinitionError(HaulError):
 
 
 class UnsupportedError(DefinitionError):
-    """A definition asks for something that another tool has to run."""
+    """A task definition is valid, but uses a feature that aiohaul does not have."""
 
 
 class SettingsError(HaulError):
-    """Credentials, role, region or profile cannot be settled. Raised before the request."""
+    """Credentials, role, region or profile are missing or wrong. Raised before any request."""
 
 
 class SessionError(HaulError):
-    """A Session is used before it is entered, after its end, or in another loop or process."""
+    """A Session is used before it is entered, after it is closed, or in another loop or process."""
 
 
 class PlanError(HaulError):
-    """The copies asked for cannot be carried out safely. Raised before the first byte moves."""
+    """The requested copies are impossible or would lose data. Raised before anything is copied."""
 
 
 class CollisionError(PlanError):
-    """Two writes would land on one key or file, or a write on one of the sources."""
+    """Two writes would have the same key or file, or a write would replace a source."""
 
 
 class NothingFoundError(HaulError):
-    """No object or file matches what was asked for, and the definition calls that an error."""
+    """No object or file matches, and the task definition requires one."""
+
+
+class RegexLimitError(HaulError):
+    """A regex takes too long for a name or a line. Nothing is skipped: the whole call fails."""
 
 
 class WatchTimeoutError(NothingFoundError):
-    """Nothing matched until the watch's timeout."""
+    """No object, file or line matched before the timeout of the watch."""
 
 
 class CursorError(HaulError):
-    """A cursor of a watch is damaged, or is of another version, bucket or directory."""
+    """The cursor of a watch is damaged, or belongs to another version, bucket or directory."""
 
 
 class TransferError(HaulError):
-    """A transfer failed in part or as a whole.
+    """At least one copy, flag or post-copy action of a transfer failed.
 
     Attributes:
-        report: what was done at each destination, and what failed there.
+        report: the copies and the failures at each destination.
     """
 
     def __init__(self, message: str, report: TransferReport) -> None:
@@ -131,10 +162,10 @@ class TransferError(HaulError):
 
 
 class BatchError(HaulError):
-    """Not every task of a batch did its work.
+    """At least one task of a batch did not succeed.
 
     Attributes:
-        report: what each task was: succeeded, failed, timed out, skipped.
+        report: the final state of each task, such as ``failed`` or ``skipped``.
     """
 
     def __init__(self, message: str, report: BatchReport) -> None:
@@ -143,22 +174,23 @@ class BatchError(HaulError):
 
 
 class BatchTimeoutError(HaulError):
-    """A task of a batch was not done within its timeout, and was cancelled.
+    """A task of a batch did not finish within its timeout, so the batch cancelled the task.
 
-    Not raised by a batch, whose other tasks go on: it is the ``kind`` of that task's failure.
+    A batch never raises this error, because the other tasks continue. The report of the batch has
+    the name of this class as the ``kind`` of the task's failure.
     """
 
 
 class BatchStateError(HaulError):
-    """The state file of a batch cannot be read or written, or is none."""
+    """The state file of a batch cannot be read or written, or is not a state file."""
 
 
 class BatchBusyError(BatchStateError):
-    """Another process, or another task of this one, is carrying out the same batch."""
+    """Another process, or another task in this process, runs the same batch."""
 
 
 class VerificationError(HaulError):
-    """What a destination holds is not what was read from the source."""
+    """A copy differs from the data that was read from its source."""
 
 
 class LocalFileError(HaulError):
@@ -166,35 +198,35 @@ class LocalFileError(HaulError):
 
 
 class LocalFileExistsError(LocalFileError):
-    """There is a file, and the caller asked not to overwrite any."""
+    """The file exists, and the destination has ``overwrite=False``."""
 
 
 class StreamError(HaulError):
-    """A stream that an application handed in raised an error while it was read."""
+    """A stream of the application raised an error while aiohaul read the stream."""
 
 
 class JournalError(HaulError):
-    """A journal cannot be read or written, or is no journal."""
+    """A journal file cannot be read or written, or is not a journal."""
 
 
 class JournalBusyError(JournalError):
-    """Another process, or another task of this one, is carrying out the same transfer."""
+    """Another process, or another task in this process, runs the same transfer."""
 
 
 class FunctionNameError(HaulError):
-    """No function, or no durable execution, can have this name. Raised before the request."""
+    """The name of a function or durable execution is not valid. Raised before the request."""
 
 
 class PayloadError(HaulError):
-    """A payload cannot be written as JSON. Raised before the request."""
+    """A payload cannot be encoded as JSON. Raised before the request."""
 
 
 class PayloadTooLargeError(PayloadError):
-    """A payload is larger than Lambda takes. Raised before the request.
+    """A payload is larger than Lambda accepts. Raised before the request.
 
     Attributes:
-        size: bytes of the payload as JSON.
-        limit: bytes that this type of invocation takes.
+        size: the size of the payload as JSON, in bytes.
+        limit: the maximum size for this type of invocation, in bytes.
     """
 
     def __init__(self, message: str, *, size: int, limit: int) -> None:
@@ -204,10 +236,10 @@ class PayloadTooLargeError(PayloadError):
 
 
 class FunctionError(HaulError):
-    """A Lambda function ran and ended with an error of its own.
+    """A Lambda function ran and raised an error.
 
     Attributes:
-        invocation: its answer, with the tail of its log.
+        invocation: the response of the function, with the end of the function's log.
     """
 
     def __init__(self, message: str, invocation: Invocation) -> None:
@@ -216,10 +248,10 @@ class FunctionError(HaulError):
 
 
 class DurableExecutionError(HaulError):
-    """A durable execution failed, timed out by its own limit, or was stopped.
+    """A durable execution failed, reached its own time limit, or was stopped.
 
     Attributes:
-        execution: its last known state.
+        execution: the last known state of the execution; None if no state is known.
     """
 
     def __init__(self, message: str, execution: DurableExecution | None) -> None:
@@ -228,14 +260,14 @@ class DurableExecutionError(HaulError):
 
 
 class DurableTimeoutError(DurableExecutionError):
-    """A durable execution was not done within the caller's timeout."""
+    """A durable execution did not finish within the caller's timeout."""
 
 
-class TaskError(HaulError):
-    """A Fargate task did not do its work.
+class FargateTaskError(HaulError):
+    """A Fargate task did not succeed.
 
     Attributes:
-        result: what is known of it; None if there is no task.
+        result: the last known state of the task; None if ECS created no task.
     """
 
     def __init__(self, message: str, result: TaskResult | None = None) -> None:
@@ -243,39 +275,52 @@ class TaskError(HaulError):
         self.result = result
 
 
-class TaskStartError(TaskError):
-    """A Fargate task never ran: there was no room for it, or its image cannot be had."""
+class FargateTaskStartError(FargateTaskError):
+    """A Fargate task never ran, for example because ECS had no capacity or could not pull an image.
+
+    Attributes:
+        retryable: True if the same task may start later, because ECS had no capacity, network
+            interface or agent for the task now.
+    """
+
+    def __init__(
+        self, message: str, result: TaskResult | None = None, *, retryable: bool = False
+    ) -> None:
+        super().__init__(message, result)
+        self.retryable = retryable
 
 
-class TaskFailedError(TaskError):
-    """A Fargate task ran and ended with an exit code other than 0, or with none."""
+class FargateTaskFailedError(FargateTaskError):
+    """A Fargate task ran and ended with an exit code other than 0, or without one."""
 
 
-class TaskTimeoutError(TaskError):
-    """A Fargate task was not running, or not done, in time. It has been told to stop."""
+class FargateTaskTimeoutError(FargateTaskError):
+    """A Fargate task did not run or finish in time, and aiohaul stopped it. AWS: StopTask."""
 
 
 class SecretValueError(HaulError):
-    """A secret is not text, or not JSON, or has nothing at the path that was asked for."""
+    """A secret is not text, is not JSON, or has no value at the requested path."""
 
 
 class MissingExtraError(HaulError):
-    """Something needs a dependency that is optional and not installed."""
+    """A feature needs an optional dependency that is not installed."""
 
 
 class ServiceError(HaulError):
-    """AWS, or the way to it, refused or failed a request.
+    """A request to AWS failed, or AWS refused it.
 
     Attributes:
-        problem: what went wrong, without what to do about it.
+        problem: the cause of the failure, without the advice at the end of the message.
         operation: the AWS operation, such as ``CopyObject``.
-        target: what it was for, such as ``s3://bucket/key``.
-        code: the error code of the answer, or the kind of failure if there was no answer.
-        status: the HTTP status, or None if there was no answer.
-        request_id: AWS's name for the request, for a support case; None if there was no answer.
-        attempts: how many times the request was sent.
-        retryable: True if the same request may well succeed later.
-        retry_after: seconds that the answer asks to wait before that; None if it does not say.
+        target: the object, bucket or resource, such as ``s3://bucket/key``.
+        code: the error code in the response, such as ``NoSuchKey``. Without a response, the name
+            of the exception, such as ``ReadTimeoutError``.
+        status: the HTTP status; None without a response.
+        request_id: AWS's id of the request, for a support case; None without a response.
+        attempts: the number of times that the request was sent.
+        retryable: True if the same request may succeed later.
+        retry_after: the number of seconds to wait before a retry, as the response requests; None
+            if the response requests no wait.
     """
 
     def __init__(
@@ -303,20 +348,39 @@ class ServiceError(HaulError):
         self.retryable = retryable
         self.retry_after = retry_after
 
+    @property
+    def is_server_error(self) -> bool:
+        """True if the HTTP status is 5xx: the server failed, and the request may be correct."""
+        return self.status is not None and self.status >= SERVER_ERROR
+
+    @property
+    def outcome_unknown(self) -> bool:
+        """True if AWS may have carried out the request in spite of the error.
+
+        True if the request was sent, and then no complete response came, or a response with status
+        5xx. False if AWS refused or throttled the request, if the request was never sent, or if
+        Lambda refused an Invoke before the function started.
+        """
+        if isinstance(self, UnreachableError | ThrottledError) or self.code in NOT_STARTED:
+            return False
+        if self.status in _NOT_CARRIED_OUT:
+            return False
+        return isinstance(self, EndpointError | OutcomeUnknownError) or self.is_server_error
+
 
 class EndpointError(ServiceError):
-    """No whole answer came: the endpoint is unreachable, or the connection broke or timed out."""
+    """No complete response came, because a connection could not be made, failed or timed out."""
 
 
 class UnreachableError(EndpointError):
-    """No connection came about: the request was never sent."""
+    """No connection to the endpoint could be made, so the request was never sent."""
 
 
 class OutcomeUnknownError(ServiceError):
-    """A function was called, no clear answer came, and whether it ran is not known.
+    """Lambda gave no clear response to an Invoke, so it is not known whether the function ran.
 
-    It may have run, it may still be running, or it may never have been reached. It was not
-    called again.
+    The function may have ended, may still run, or may never have started. aiohaul does not send
+    the Invoke again, because the function could then run twice.
     """
 
 
@@ -325,11 +389,11 @@ class BucketNotFoundError(ServiceError):
 
 
 class ObjectNotFoundError(ServiceError):
-    """The object does not exist, or was deleted meanwhile."""
+    """The object or the multipart upload does not exist, or was deleted in the meantime."""
 
 
 class FunctionNotFoundError(ServiceError):
-    """The Lambda function, its version or its alias does not exist."""
+    """The Lambda function, or the version or alias of the function, does not exist."""
 
 
 class ClusterNotFoundError(ServiceError):
@@ -337,40 +401,47 @@ class ClusterNotFoundError(ServiceError):
 
 
 class LogGroupNotFoundError(ServiceError):
-    """The log group of CloudWatch does not exist, or the log stream in it."""
+    """The log group of CloudWatch Logs, or the log stream in the group, does not exist."""
 
 
 class QueueNotFoundError(ServiceError):
-    """The queue of SQS does not exist."""
+    """The SQS queue does not exist."""
 
 
 class ParameterNotFoundError(ServiceError):
-    """The SSM parameter, or its version or label, does not exist."""
+    """The SSM parameter, or the version or label of the parameter, does not exist."""
 
 
 class SecretNotFoundError(ServiceError):
-    """The secret of Secrets Manager, or its version, does not exist."""
+    """The secret, or the version of the secret, does not exist in Secrets Manager."""
 
 
 class AccessDeniedError(ServiceError):
-    """The credentials are known, but may not do this."""
+    """The credentials are valid, but do not have the permission for the request."""
 
 
 class CredentialsError(ServiceError):
-    """The credentials are unknown, wrong or expired."""
+    """AWS does not know the credentials, or the credentials are wrong or expired."""
 
 
 class PreconditionFailedError(ServiceError):
-    """The object is no longer the version that was meant."""
+    """The object is no longer the expected version."""
 
 
 class ObjectExistsError(PreconditionFailedError):
-    """There is an object, and the caller asked not to overwrite any."""
+    """The object exists, and the destination has ``overwrite=False``."""
 
 
 class ConflictError(ServiceError):
-    """Another conditional write to the same key is under way: who wins is not decided yet."""
+    """S3 refused a conditional write, because another write to the same key is in progress."""
+
+
+class StorageFullError(ServiceError):
+    """The store has no space left for a write, or the bucket's quota is used up.
+
+    This error is not retryable, because the next write to the same store would fail too.
+    """
 
 
 class ThrottledError(ServiceError):
-    """The service asks for fewer requests, and went on asking through every retry."""
+    """AWS throttled every attempt of the request."""

@@ -1,4 +1,4 @@
-"""What a running task tells whoever asked to be told."""
+"""The events that a running transfer, watch or batch passes to ``on_progress``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from aiohaul.report import BatchReport, Order, TaskState
+from aiohaul.report import BatchReport, Order
+from aiohaul.report_json import TaskState
 
 
 @dataclass(frozen=True, slots=True)
-class Watching:
-    """A watch looked, found nothing that counts, and will look again.
+class WatchPolled:
+    """A watch polled without a match, and will poll again.
 
     Attributes:
-        where: the directory, such as ``s3://bucket/src/``.
-        seconds_left: until the watch's timeout.
-        failure: why it could not look (throttled, 5xx, no answer); None if it could.
+        where: the directory, object or log that is polled, such as ``s3://bucket/src/``.
+        seconds_left: the seconds until the timeout of the watch.
+        failure: the transient error of the poll (throttled, 5xx, no response), or None.
     """
 
     where: str
@@ -26,12 +27,12 @@ class Watching:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The sources are settled; copying starts.
+    """The sources of a transfer are selected, and copying starts.
 
     Attributes:
-        objects: how many.
-        size: bytes of all of them.
-        destinations: the names by which later events speak of the destinations.
+        objects: the number of sources.
+        size: the total size of the sources, in bytes.
+        destinations: the names of the destinations, as in later events.
     """
 
     objects: int
@@ -41,31 +42,31 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """One object is at one destination, whole and verified.
+    """The copy of one object to one destination is complete and verified.
 
     Attributes:
-        source: where it came from.
-        target: where it is now.
-        destination: the destination's name.
-        size: bytes.
-        kept: an interrupted run had copied it.
+        source: the URI or path of the source.
+        target: the URI or path of the copy.
+        destination: the name of the destination.
+        size: the size of the object, in bytes.
+        already_there: True if an earlier, interrupted run copied the object.
     """
 
     source: str
     target: str
     destination: str
     size: int
-    kept: bool = False
+    already_there: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """One object did not get to one destination, or its post-copy action failed.
+    """The copy of one object to one destination failed, or the post-copy action on the object.
 
     Attributes:
-        source: where it is.
-        destination: the destination's name, or the action's.
-        error: why.
+        source: the URI or path of the source.
+        destination: the name of the destination, or of the action, such as ``delete``.
+        error: the cause of the failure.
     """
 
     source: str
@@ -74,12 +75,12 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Flagged:
-    """A destination is complete, and its flag is written.
+class FlagWritten:
+    """All copies to a destination are complete, and the flag of the destination is written.
 
     Attributes:
-        target: the flag.
-        destination: the destination's name.
+        target: the URI or path of the flag.
+        destination: the name of the destination.
     """
 
     target: str
@@ -87,12 +88,12 @@ class Flagged:
 
 
 @dataclass(frozen=True, slots=True)
-class Acted:
-    """The post-copy action is done for one source.
+class SourceActionDone:
+    """The post-copy action on one source succeeded.
 
     Attributes:
         action: ``move``, ``rename`` or ``delete``.
-        source: what it was done to.
+        source: the URI or path of the source.
     """
 
     action: str
@@ -101,13 +102,14 @@ class Acted:
 
 @dataclass(frozen=True, slots=True)
 class PlannedTask:
-    """A task of a batch that is about to start.
+    """A task in the plan of a batch that starts.
 
     Attributes:
-        order: its order_id, after those of the batches that it is in: ``(3,)``, ``(3, 1)``.
-        task_id: the name of its definition.
-        dependencies: the orders of those that it waits for.
-        type: what it is.
+        order: the order_ids of the batches that contain the task, then the task's own order_id.
+            ``(3,)`` is task 3 of the outermost batch, ``(3, 1)`` is task 1 of the batch in task 3.
+        task_id: the name of the task definition.
+        dependencies: the ``order`` of each task for which this task waits.
+        type: the type in the task definition.
     """
 
     order: Order
@@ -118,10 +120,10 @@ class PlannedTask:
 
 @dataclass(frozen=True, slots=True)
 class BatchStarted:
-    """A batch starts. Told once, of the outermost.
+    """A batch starts. Sent once, for the outermost batch.
 
     Attributes:
-        tasks: all of them, those of a batch in the batch behind it.
+        tasks: all tasks. The tasks of a nested batch follow that batch.
     """
 
     tasks: tuple[PlannedTask, ...]
@@ -129,11 +131,14 @@ class BatchStarted:
 
 @dataclass(frozen=True, slots=True)
 class TaskQueued:
-    """A task of a batch is ready, and waits its turn: as many run as may run at once.
+    """A task of a batch waits, because ``max_concurrency`` other tasks are running.
+
+    Sent before TaskStarted. For a task with a file watch, sent after TaskStarted, when the watch
+    has ended.
 
     Attributes:
-        order: its place, as in PlannedTask.
-        task_id: the name of its definition.
+        order: the order of the task, as in PlannedTask.
+        task_id: the name of the task definition.
     """
 
     order: Order
@@ -142,11 +147,11 @@ class TaskQueued:
 
 @dataclass(frozen=True, slots=True)
 class TaskStarted:
-    """A task of a batch starts.
+    """A task of a batch starts. Sent at most once for each task.
 
     Attributes:
-        order: its place, as in PlannedTask.
-        task_id: the name of its definition.
+        order: the order of the task, as in PlannedTask.
+        task_id: the name of the task definition.
     """
 
     order: Order
@@ -154,13 +159,26 @@ class TaskStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskTold:
-    """Something happened within a task of a batch.
+class TaskResumed:
+    """A task continues after it was queued with TaskQueued while it was running.
 
     Attributes:
-        order: the place of the task, as in PlannedTask.
-        task_id: the name of its definition.
-        event: what happened.
+        order: the order of the task, as in PlannedTask.
+        task_id: the name of the task definition.
+    """
+
+    order: Order
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProgress:
+    """An event of one task of a batch, such as Copied.
+
+    Attributes:
+        order: the order of the task, as in PlannedTask.
+        task_id: the name of the task definition.
+        event: the event of the task.
     """
 
     order: Order
@@ -173,11 +191,12 @@ class TaskEnded:
     """A task of a batch has ended, or will not be started.
 
     Attributes:
-        order: its place, as in PlannedTask.
-        task_id: the name of its definition.
-        state: what it was.
-        seconds: from its start to its end.
-        why: the error of one that failed or timed out, or why it was skipped or kept.
+        order: the order of the task, as in PlannedTask.
+        task_id: the name of the task definition.
+        state: the final state of the task, such as ``succeeded``.
+        seconds: the seconds from the start to the end of the task.
+        why: the error of a task that failed or timed out, or the reason why the task was not run;
+            else None.
     """
 
     order: Order
@@ -189,23 +208,26 @@ class TaskEnded:
 
 @dataclass(frozen=True, slots=True)
 class BatchEnded:
-    """A batch has ended. Told once, of the outermost, however it ended: cancelled as well.
+    """A batch has ended: succeeded, failed or cancelled. Sent once, for the outermost batch.
 
     Attributes:
-        report: what each task was.
+        report: the report of the batch.
     """
 
     report: BatchReport
 
 
-#: What happens in a batch.
-BatchEvent = BatchStarted | TaskQueued | TaskStarted | TaskTold | TaskEnded | BatchEnded
+#: The events of a batch.
+BatchEvent = (
+    BatchStarted | TaskQueued | TaskStarted | TaskResumed | TaskProgress | TaskEnded | BatchEnded
+)
 
-Event = Watching | Found | Copied | Failed | Flagged | Acted | BatchEvent
+Event = WatchPolled | Found | Copied | Failed | FlagWritten | SourceActionDone | BatchEvent
 
-#: Called on the event loop for every event: it must return at once. What it raises ends the task.
+#: A callback that aiohaul calls on the event loop for every event. The callback must not block. If
+#: it raises an exception, the task fails.
 OnProgress = Callable[[Event], None]
 
 
 def ignore(event: object) -> None:
-    """Do nothing: the default of ``on_progress``."""
+    """Do nothing. The default of ``on_progress``."""

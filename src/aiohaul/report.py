@@ -1,47 +1,73 @@
-"""What a task did: the value that comes back up."""
+"""Reports: the results of transfers, executions and batches, as frozen values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal, cast
 
+from aiohaul.haul_error import HaulError
+from aiohaul.json_types import JsonValue
 from aiohaul.logs import current_run
+from aiohaul.pickling import without_tracebacks
+from aiohaul.report_json import (
+    BatchReportDict,
+    BatchTaskReportDict,
+    FailureDict,
+    FargateReportDict,
+    InvocationReportDict,
+    TaskState,
+    TouchReportDict,
+    TransferReportDict,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Something that did not get where it should.
+    """The failure of one copy, flag, post-copy action or task of a batch.
 
     Attributes:
-        source: the object or file, such as ``s3://bucket/key``, or the flag.
-        error: why, in a sentence.
-        kind: the name of the error's class.
+        source: the URI or path of the source or of the flag, such as ``s3://bucket/key``; for a
+            task of a batch, the task_id.
+        error: the message of the error.
+        kind: the class name of the error, such as ``AccessDeniedError``.
+        exception: the error, with all fields and without tracebacks; None if the error is not a
+            HaulError. Not in the JSON of a report, and ignored by ``==``.
     """
 
     source: str
     error: str
     kind: str
+    exception: HaulError | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, source: str, error: Exception) -> Failure:
-        """The failure of ``source`` by ``error``."""
-        return cls(source, str(error), type(error).__name__)
+    def of(cls, source: str, error: BaseException) -> Failure:
+        """Return a failure of ``source`` with a copy of ``error``.
+
+        The copy has no tracebacks, which would keep the buffers of the transfer in memory.
+        """
+        exception = without_tracebacks(error) if isinstance(error, HaulError) else None
+        return cls(source, str(error), type(error).__name__, exception)
+
+    def as_dict(self) -> FailureDict:
+        """Return the failure as a dictionary of JSON values."""
+        return {"source": self.source, "error": self.error, "kind": self.kind}
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationReport:
-    """What one destination has.
+    """The result of a transfer at one destination.
 
     Attributes:
-        destination: its name, such as ``s3://bucket/dest/``.
-        objects: how many objects it has, whole and verified.
-        size: bytes of these.
-        failures: one for each object (or flag) that it does not have.
-        flag: the flag that was written, or None.
-        seconds: from the start of the transfer until its last object or failure.
-        kept: how many of the objects an interrupted run had copied.
+        destination: the name of the destination, such as ``s3://bucket/dest/``.
+        objects: the number of objects at the destination that are complete and verified.
+        size: the total size of these objects, in bytes.
+        failures: one failure for each object or flag that could not be written.
+        flag: the URI or path of the flag that was written, or None.
+        seconds: the seconds from the start of the transfer until the last object or failure.
+        already_there: the number of these objects that an earlier, interrupted run copied.
     """
 
     destination: str
@@ -50,44 +76,44 @@ class DestinationReport:
     failures: tuple[Failure, ...]
     flag: str | None
     seconds: float
-    kept: int = 0
+    already_there: int = 0
 
     @property
     def ok(self) -> bool:
-        """True if it has everything."""
+        """True if no copy and no flag failed."""
         return not self.failures
 
 
 @dataclass(frozen=True, slots=True)
 class ActionReport:
-    """What the post-copy action did to the sources.
+    """The result of the post-copy action on the sources.
 
     Attributes:
         action: ``move``, ``rename`` or ``delete``.
-        objects: how many sources it was done to.
-        failures: one for each source that it was not done to; that source is still there.
-        guard: who made sure that only the versions that were copied went: ``server``, which
-            compares while it deletes, as AWS does; or ``listing``, a look at every version
-            shortly before, where the server is not known to compare.
+        objects: the number of sources on which the action succeeded.
+        failures: one failure for each source on which the action failed. This source still exists.
+        delete_guard: how the delete spares a source that was overwritten after it was copied.
+            ``server``: the server compares the ETag (If-Match), as AWS does. ``listing``: aiohaul
+            compares the ETag in a listing shortly before, because the server may ignore If-Match.
     """
 
     action: str
     objects: int
     failures: tuple[Failure, ...]
-    guard: Literal["server", "listing"] = "listing"
+    delete_guard: Literal["server", "listing"] = "listing"
 
 
 @dataclass(frozen=True, slots=True)
 class TransferReport:
-    """What a transfer did.
+    """The result of a transfer.
 
     Attributes:
-        found: how many sources matched.
-        size: bytes of these.
-        destinations: one report each, in the definition's order.
-        action: the post-copy action's report; None if there was none to do.
-        seconds: from start to end, the watch included.
-        run_id: of the run that this is of, as in its log lines; None outside of runs.
+        found: the number of sources.
+        size: the total size of the sources, in bytes.
+        destinations: one report for each destination, in the order of the task definition.
+        action: the report of the post-copy action; None if no action was run.
+        seconds: the seconds from start to end, including the watch.
+        run_id: the id of the run, as in the log lines; None if no run is active.
     """
 
     found: int
@@ -100,28 +126,28 @@ class TransferReport:
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        """The failures of all destinations and of the action."""
+        """The failures of all destinations, then the failures of the post-copy action."""
         copies = tuple(failure for each in self.destinations for failure in each.failures)
         return copies + (self.action.failures if self.action else ())
 
     @property
     def ok(self) -> bool:
-        """True if every destination has everything and the action was done to every source."""
+        """True if no copy, no flag and no post-copy action failed."""
         return not self.failures
 
-    def as_dict(self) -> dict[str, Any]:
-        """The report as plain values that JSON takes."""
-        return {"ok": self.ok, **asdict(self)}
+    def as_dict(self) -> TransferReportDict:
+        """Return the report as a dictionary of JSON values."""
+        return cast("TransferReportDict", {"ok": self.ok, **_as_dict(self)})
 
 
 @dataclass(frozen=True, slots=True)
 class TouchReport:
-    """What an S3 execution did.
+    """The result of an S3 execution, which writes one empty object.
 
     Attributes:
-        target: the object that was written, such as ``s3://bucket/key``.
-        seconds: from start to end.
-        run_id: of the run that this is of, as in its log lines; None outside of runs.
+        target: the URI of the object that was written, such as ``s3://bucket/key``.
+        seconds: the seconds from start to end.
+        run_id: the id of the run, as in the log lines; None if no run is active.
     """
 
     target: str
@@ -130,62 +156,67 @@ class TouchReport:
     run_id: str | None = field(default_factory=current_run, kw_only=True, compare=False)
     ok: Literal[True] = field(default=True, kw_only=True)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The report as plain values that JSON takes."""
-        return asdict(self)
+    def as_dict(self) -> TouchReportDict:
+        """Return the report as a dictionary of JSON values."""
+        return cast("TouchReportDict", _as_dict(self))
 
 
 @dataclass(frozen=True, slots=True)
 class InvocationReport:
-    """What a Lambda execution did. A function that failed makes no report but an error.
+    """The result of a Lambda execution; ``ok`` is False if the function failed.
 
     Attributes:
-        function: as it was called.
+        function: the name or ARN of the function, as in the task definition.
         invocation_type: ``RequestResponse`` or ``Event``.
-        status: 200 for an answer, 202 for an event that was queued.
-        payload: what the function returned, decoded. Not in a repr.
-        log_tail: the last 4 KB of its log, or None. Not in a repr.
-        version: the version that ran, or None.
-        request_id: Lambda's name for the invocation.
-        seconds: from start to end.
-        secret: its payload was marked as secret: what may repeat it, payload and log_tail, is
-            not in the JSON of the report.
-        run_id: of the run that this is of, as in its log lines; None outside of runs.
+        status: the HTTP status: 200 for a response, 202 for an event that Lambda queued.
+        payload: the response of the function, decoded from JSON. Not in a repr.
+        log_tail: the last 4 KB of the function's log, or None. Not in a repr.
+        version: the version of the function that ran, or None.
+        request_id: Lambda's id of the invocation.
+        seconds: the seconds from start to end.
+        secret: True if the payload of the request was marked as secret. ``payload`` and
+            ``log_tail`` may repeat the secret, so the JSON of the report does not contain them.
+        function_error: ``Handled`` or ``Unhandled`` if the function failed, else None.
+        run_id: the id of the run, as in the log lines; None if no run is active.
     """
 
     function: str
     invocation_type: str
     status: int
-    payload: Any = field(repr=False)
+    payload: JsonValue = field(repr=False)
     log_tail: str | None = field(repr=False)
     version: str | None
     request_id: str | None
     seconds: float
     secret: bool = False
+    function_error: str | None = None
     type: Literal["execution"] = field(default="execution", kw_only=True)
     run_id: str | None = field(default_factory=current_run, kw_only=True, compare=False)
-    ok: Literal[True] = field(default=True, kw_only=True)
+    ok: bool = field(default=True, kw_only=True)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The report as plain values that JSON takes, but for what a secret payload may be in."""
-        shown = replace(self, payload=None, log_tail=None) if self.secret else self
-        return asdict(shown)
+    def as_dict(self) -> InvocationReportDict:
+        """Return the report as a dictionary of JSON values.
+
+        If ``secret`` is True, ``payload`` and ``log_tail`` are None.
+        """
+        report = replace(self, payload=None, log_tail=None) if self.secret else self
+        return cast("InvocationReportDict", _as_dict(report))
 
 
 @dataclass(frozen=True, slots=True)
 class FargateReport:
-    """What a Fargate execution did. A task that failed makes no report but an error.
+    """The result of a Fargate execution; ``ok`` is False if the task failed.
 
     Attributes:
-        task: its ARN.
-        cluster: where it ran.
-        container: the one whose exit code counted.
-        exit_code: that exit code.
-        reason: why it stopped, in ECS's words, or None.
+        task: the ARN of the task.
+        cluster: the name or ARN of the cluster.
+        container: the name of the container whose exit code decides; None if it is not known.
+        exit_code: the exit code of this container; None if ECS reports none.
+        reason: why the task stopped (ECS's ``stoppedReason``), or None.
         logs: the last 10,000 lines of the container's log. Not in a repr.
-        log_problem: why there is no log, or None.
-        seconds: from start to end.
-        run_id: of the run that this is of, as in its log lines; None outside of runs.
+        log_problem: why the log could not be read, or None.
+        seconds: the seconds from start to end.
+        run_id: the id of the run, as in the log lines; None if no run is active.
     """
 
     task: str
@@ -198,38 +229,40 @@ class FargateReport:
     seconds: float
     type: Literal["execution"] = field(default="execution", kw_only=True)
     run_id: str | None = field(default_factory=current_run, kw_only=True, compare=False)
-    ok: Literal[True] = field(default=True, kw_only=True)
+    ok: bool = field(default=True, kw_only=True)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The report as plain values that JSON takes."""
-        return asdict(self)
+    def as_dict(self) -> FargateReportDict:
+        """Return the report as a dictionary of JSON values."""
+        return cast("FargateReportDict", _as_dict(self))
 
 
-#: The place of a task: its order_id, after those of the batches that it is in.
+#: Identifies a task of a batch: the order_ids of the batches that contain the task, the outermost
+#: first, then the task's own order_id.
 Order = tuple[int, ...]
-
-#: What a task of a batch was in the end. ``kept``: an earlier run had done it, and it was not run.
-TaskState = Literal["succeeded", "kept", "failed", "timed out", "cancelled", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchTaskReport:
-    """What one task of a batch was.
+    """The result of one task of a batch.
 
     Attributes:
-        order_id: its number in its batch.
-        task_id: the name of its definition.
-        state: ``succeeded``; ``kept``, if an earlier run had done it and it was not run again;
-            ``failed``; ``timed out``, and was cancelled for it; ``cancelled`` with the batch;
-            ``skipped``, and never started.
-        dependencies: the order_ids that it waited for.
-        report: what it did, if that is known: also of a transfer that failed in part, and of a
-            batch that was cancelled. Not in a repr.
-        failure: why it failed or timed out, or None.
-        reason: why it was skipped or kept, or None.
-        started: when, in UTC; None if it never was.
-        seconds: from its start to its end.
-        queued: seconds that it was ready before, and waited its turn.
+        order_id: the number of the task in the batch.
+        task_id: the name of the task definition.
+        state: ``succeeded``; ``already done`` (succeeded in an earlier run, and not run again);
+            ``failed``; ``timed out`` (and cancelled); ``cancelled`` (with the batch); or
+            ``skipped`` (never started).
+        dependencies: the order_ids of the tasks for which this task waited.
+        report: the report of the task, or None. A transfer that failed in part has a report, and
+            so has a nested batch that was cancelled. Not in a repr.
+        failure: why the task failed or timed out, or None.
+        reason: why the task was not run, or None.
+        started: the time at which the task started, in UTC; None if it was not started.
+        seconds: the seconds from the start to the end of the task.
+        queued: the seconds of waiting because ``max_concurrency`` other tasks were running.
+        queued_since: the time at which this wait began, in UTC; None if the task did not wait. The
+            wait begins before ``started``, or after it for a task that first waits for files.
+        warnings: the first 100 warnings that the task logged. Empty for a nested batch, because
+            each task of the nested batch has its own warnings.
     """
 
     order_id: int
@@ -242,19 +275,21 @@ class BatchTaskReport:
     started: datetime | None = None
     seconds: float = 0.0
     queued: float = 0.0
+    queued_since: datetime | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """True if its work is done, in this run or an earlier one."""
-        return self.state in {"succeeded", "kept"}
+        """True if the task succeeded, in this run or in an earlier one."""
+        return self.state in {"succeeded", "already done"}
 
     @property
     def name(self) -> str:
-        """How messages speak of it: ``3 (load)``."""
+        """The name of the task in messages, such as ``3 (load)``."""
         return f"{self.order_id} ({self.task_id})"
 
-    def as_dict(self) -> dict[str, Any]:
-        """The report as plain values that JSON takes."""
+    def as_dict(self) -> BatchTaskReportDict:
+        """Return the report as a dictionary of JSON values. Times are strings in ISO 8601."""
         return {
             "ok": self.ok,
             "order_id": self.order_id,
@@ -262,22 +297,24 @@ class BatchTaskReport:
             "state": self.state,
             "dependencies": list(self.dependencies),
             "report": None if self.report is None else self.report.as_dict(),
-            "failure": None if self.failure is None else asdict(self.failure),
+            "failure": None if self.failure is None else self.failure.as_dict(),
             "reason": self.reason,
             "started": None if self.started is None else self.started.isoformat(),
             "seconds": self.seconds,
             "queued": self.queued,
+            "queued_since": None if self.queued_since is None else self.queued_since.isoformat(),
+            "warnings": list(self.warnings),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What a batch did.
+    """The result of a batch.
 
     Attributes:
-        tasks: a report each, by order_id.
-        started: when, in UTC.
-        seconds: from start to end.
+        tasks: one report for each task, sorted by order_id.
+        started: the time at which the batch started, in UTC.
+        seconds: the seconds from start to end.
     """
 
     tasks: tuple[BatchTaskReport, ...]
@@ -287,19 +324,23 @@ class BatchReport:
 
     @property
     def ok(self) -> bool:
-        """True if every task's work is done; one that failed counts though others went on."""
+        """True if every task succeeded. False if a task with ``continue_on_fail`` failed."""
         return all(each.ok for each in self.tasks)
 
-    def all_tasks(self, above: tuple[int, ...] = ()) -> Iterator[tuple[Order, BatchTaskReport]]:
-        """Every task with its place, those of a batch in this batch behind that."""
+    def all_tasks(self, above: Order = ()) -> Iterator[tuple[Order, BatchTaskReport]]:
+        """Iterate over all tasks and their orders. The tasks of a nested batch follow that batch.
+
+        Args:
+            above: the order of this batch if it is nested; () for the outermost batch.
+        """
         for each in self.tasks:
             order = (*above, each.order_id)
             yield order, each
             if isinstance(each.report, BatchReport):
                 yield from each.report.all_tasks(order)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The report as plain values that JSON takes."""
+    def as_dict(self) -> BatchReportDict:
+        """Return the report as a dictionary of JSON values. Times are strings in ISO 8601."""
         return {
             "ok": self.ok,
             "tasks": [each.as_dict() for each in self.tasks],
@@ -309,33 +350,55 @@ class BatchReport:
         }
 
 
-#: What one transfer or execution did.
+#: The result of a transfer or an execution.
 SingleReport = TransferReport | TouchReport | InvocationReport | FargateReport
 Report = SingleReport | BatchReport
 
-#: How many failures a sentence about a batch tells of.
-_TOLD = 3
+
+def _as_dict(report: object) -> dict[str, object]:
+    """Return the fields of a report as JSON values, without exceptions, unlike ``asdict``."""
+    names = (each.name for each in fields(report))  # type: ignore[arg-type]  # a dataclass
+    return {name: _to_json(getattr(report, name)) for name in names}
+
+
+def _to_json(value: object) -> object:
+    match value:
+        case Failure():
+            return value.as_dict()
+        case DestinationReport() | ActionReport():
+            return _as_dict(value)
+        case tuple():
+            return tuple(_to_json(each) for each in value)
+        case _:
+            return deepcopy(value)
+
+
+#: The maximum number of failures in the message of a BatchError.
+_MAX_LISTED = 3
 
 
 def batch_summary(report: BatchReport) -> str:
-    """What was not done, in a sentence for an error message."""
-    failed = [each for each in report.tasks if each.failure is not None]
-    told = [f"{each.name} {each.state}: {each.failure.error}" for each in failed if each.failure]
-    if len(told) > _TOLD:
-        told[_TOLD:] = [f"and {len(told) - _TOLD} more"]
+    """Return the message of a BatchError: the number of tasks by state, and the first failures."""
+    problems = [
+        f"{each.name} {each.state}: {each.failure.error}"
+        for each in report.tasks
+        if each.failure is not None
+    ]
+    if len(problems) > _MAX_LISTED:
+        problems[_MAX_LISTED:] = [f"and {len(problems) - _MAX_LISTED} more"]
     counts = [
         f"{sum(each.state == state for each in report.tasks)} {state}"
         for state in ("failed", "timed out", "cancelled", "skipped")
         if any(each.state == state for each in report.tasks)
     ]
-    head = f"of {len(report.tasks)} tasks {', '.join(counts)}"
-    return f"{head}: {'; '.join(told)}" if told else head
+    head = f"{len(report.tasks)} tasks: {', '.join(counts)}"
+    return f"{head}. {'; '.join(problems)}" if problems else head
 
 
-def summary(report: TransferReport) -> str:
-    """What failed, in a sentence for an error message."""
+def transfer_summary(report: TransferReport) -> str:
+    """Return the message of a TransferError, with the first error of each destination."""
     parts = [
-        f"{len(each.failures)} of {report.found} objects did not get to {each.destination}"
+        f"{len(each.failures)} of {report.found} objects were not copied to {each.destination}"
         f" ({each.failures[0].error})"
         for each in report.destinations
         if each.failures

@@ -1,65 +1,77 @@
-"""Session: where an application starts."""
+"""The Session class: the entry point of an application."""
 
 from __future__ import annotations
 
 import ssl
+from functools import cached_property
 from os import PathLike, fspath
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aiohaul.aws.clients import MAX_INVOCATIONS, Clients
-from aiohaul.compute import fargate
-from aiohaul.compute.fargate import FargateHandler
-from aiohaul.compute.following import Following
-from aiohaul.compute.functions import LambdaHandler
-from aiohaul.compute.log_watch import LogsHandler
-from aiohaul.compute.stopping import Stopping
 from aiohaul.errors import SettingsError
-from aiohaul.parameters.secrets_manager import SecretsHandler
-from aiohaul.parameters.single_flight import SingleFlight
-from aiohaul.parameters.ssm import SSMHandler
 from aiohaul.pickling import NotPicklable
+from aiohaul.resource_limits import os_error_reason
 from aiohaul.s3.handler import S3Handler
+from aiohaul.s3.options import SourceOptions
 from aiohaul.s3.watching.polling import Polling
 from aiohaul.s3.watching.queues import Queues
 from aiohaul.settings import Settings
-from aiohaul.shortage import explained_shortage
+from aiohaul.single_flight import SingleFlight
 from aiohaul.threads import end_idle_threads
 
+if TYPE_CHECKING:
+    from aiohaul.compute.fargate import FargateHandler
+    from aiohaul.compute.lambda_handler import LambdaHandler
+    from aiohaul.compute.log_watch import LogsHandler
+    from aiohaul.compute.task_poller import TaskPoller
+    from aiohaul.compute.task_stopper import TaskStopper
+    from aiohaul.parameters.secrets_manager import SecretsHandler
+    from aiohaul.parameters.ssm import SSMHandler
+
+# ruff: noqa: PLC0415  # the handlers but S3's are imported when they are asked for
+
 MAX_REQUESTS = 256
+#: The seconds between two polls of Fargate tasks.
+_INTERVAL = 5.0
 
 
 class Session(NotPicklable):
-    """The pooled clients of one event loop, and the handlers on them.
+    """Holds the AWS clients and connections of one event loop, and makes the handlers.
 
-    An async context manager: leaving it closes every connection, whatever happened. One per
-    event loop is enough for everything, and for any number of identities; it may not be shared
-    between loops, threads or processes.
-    What is not given comes from the ``AWS_*`` environment variables, then from botocore's own
-    chain (profile, container, instance role).
+    Use a Session as an async context manager. At the end of the block, the Session closes all
+    connections. One Session per event loop is enough for any number of services and identities. A
+    Session must not be shared between event loops, threads or processes. An argument of None is
+    read from the ``AWS_*`` environment variables, then from botocore's own chain (profile,
+    container, instance role).
 
     Args:
-        region: such as ``eu-west-1``.
-        endpoint_url: an endpoint other than AWS's own.
-        access_key_id: with ``secret_access_key``: both or neither.
-        secret_access_key: never logged or shown.
-        session_token: for temporary keys.
-        role_arn: a role to assume; renewed by itself.
-        role_external_id: the external id that the role asks for.
-        role_duration: seconds that one AssumeRole lasts, 900 to 43,200.
-        max_requests: requests in flight at once for each service.
-        max_invocations: Lambda invocations held at once, apart from these. More wait their turn.
-            Each of the two is at most three quarters of the file descriptors that the process may
-            have.
-        direct: build, sign and read S3 requests here, for a tenth of botocore's CPU, wherever
-            that provably comes to the same; False sends every request through botocore.
-        allow_http: endpoints on other machines may be plain ``http://``, where everybody on the
-            way reads along; on this machine they always may. ``AIOHAUL_ALLOW_HTTP=1`` says so too.
-        ca_bundle: a file of certificates in PEM form that are trusted instead of the usual ones;
-            None leaves that to ``AWS_CA_BUNDLE``. That TLS is verified cannot be turned off.
+        region: the AWS region, such as ``eu-west-1``.
+        endpoint_url: the URL of an endpoint other than AWS's own.
+        access_key_id: the access key id. Needs ``secret_access_key`` too.
+        secret_access_key: the secret access key. Never logged or shown.
+        session_token: the session token of temporary keys.
+        role_arn: the ARN of a role to assume (STS AssumeRole). The Session renews the role's
+            credentials before they expire.
+        role_external_id: the external id that the role requires.
+        role_duration: the seconds until the role's credentials expire, 900 to 43,200.
+        max_requests: the maximum number of concurrent requests to each service, 1 or more. Lambda
+            invocations do not count.
+        max_invocations: the maximum number of concurrent Lambda invocations, 1 or more. Further
+            requests and invocations wait, first in, first out. The Session lowers each maximum to
+            three quarters of the process's limit of file descriptors.
+        direct: True builds, signs and parses S3 requests in aiohaul, with a tenth of botocore's CPU
+            time, wherever a check shows that the request equals botocore's. False sends every
+            request through botocore.
+        allow_http: True allows unencrypted ``http://`` endpoints on other machines, although others
+            can read the traffic. The environment variable ``AIOHAUL_ALLOW_HTTP=1`` does the same.
+            Endpoints on this machine are always allowed.
+        ca_bundle: the path of a PEM file with the certificates to trust instead of the default
+            ones; None uses ``AWS_CA_BUNDLE``. TLS verification cannot be turned off.
 
     Raises:
-        SettingsError: half a pair of keys, no room for a request, or no such file.
+        SettingsError: only one of the two keys is given, a maximum is below 1, or ``ca_bundle``
+            cannot be read.
     """
 
     def __init__(
@@ -99,12 +111,10 @@ class Session(NotPicklable):
             max_invocations=max_invocations,
             direct=direct,
             allow_http=allow_http,
-            ca_bundle=_readable(ca_bundle),
+            ca_bundle=_checked_ca_bundle(ca_bundle),
         )
         self._polling = Polling()
         self._queues = Queues()
-        self._following = Following()
-        self._stopping = Stopping()
         self._reads = SingleFlight()
 
     async def __aenter__(self) -> Self:
@@ -122,75 +132,115 @@ class Session(NotPicklable):
         finally:
             end_idle_threads()
 
-    def s3(self, settings: Settings | None = None) -> S3Handler:
-        """S3 as these settings reach it.
+    def s3(
+        self, settings: Settings | None = None, options: SourceOptions | None = None
+    ) -> S3Handler:
+        """Return a handler for S3.
 
         Args:
-            settings: who and where; what they leave open is the Session's.
+            settings: credentials, role, region and endpoint. The Session's settings replace missing
+                values.
+            options: who pays for the requests of the handler, who must own the buckets, and which
+                storage classes are left out; None for no options. Destinations have their own.
         """
-        return S3Handler(self._clients, self._polling, self._queues, settings)
+        return S3Handler(self._clients, self._polling, self._queues, settings, options)
 
     def lambda_(self, settings: Settings | None = None) -> LambdaHandler:
-        """Lambda as these settings reach it.
+        """Return a handler for Lambda functions and durable executions.
 
         Args:
-            settings: who and where; what they leave open is the Session's.
+            settings: credentials, role, region and endpoint. The Session's settings replace missing
+                values.
         """
+        from aiohaul.compute.lambda_handler import LambdaHandler
+
         return LambdaHandler(self._clients, settings)
 
     def fargate(
-        self, settings: Settings | None = None, *, interval: float = fargate.INTERVAL
+        self, settings: Settings | None = None, *, interval: float = _INTERVAL
     ) -> FargateHandler:
-        """Fargate as these settings reach it.
+        """Return a handler for ECS tasks on Fargate.
 
         Args:
-            settings: who and where; what they leave open is the Session's.
-            interval: seconds between two looks at running tasks. All that run in a cluster at
-                the same time are looked at together, a hundred at a time, at the interval of the
-                first.
+            settings: credentials, role, region and endpoint. The Session's settings replace missing
+                values.
+            interval: the seconds between two polls of running tasks. AWS: DescribeTasks, for up to
+                100 tasks of a cluster at a time. The first task of a cluster sets the interval.
         """
+        from aiohaul.compute.fargate import FargateHandler
+
         return FargateHandler(
             self._clients,
-            self._following,
-            self._stopping,
+            self._poller,
+            self._stopper,
             self._reads,
             settings,
             interval=interval,
         )
 
     def logs(self, settings: Settings | None = None) -> LogsHandler:
-        """CloudWatch Logs as these settings reach them.
+        """Return an object that reads log lines from CloudWatch Logs.
 
         Args:
-            settings: who and where; what they leave open is the Session's.
+            settings: credentials, role, region and endpoint. The Session's settings replace missing
+                values.
         """
+        from aiohaul.compute.log_watch import LogsHandler
+
         return LogsHandler(self._clients, settings)
 
     def ssm(self, settings: Settings | None = None) -> SSMHandler:
-        """SSM parameters as these settings reach them.
+        """Return a handler for SSM parameters.
 
         Args:
-            settings: who and where; what they leave open is the Session's.
+            settings: credentials, role, region and endpoint. The Session's settings replace missing
+                values.
         """
+        from aiohaul.parameters.ssm import SSMHandler
+
         return SSMHandler(self._clients, self._reads, settings)
 
     def secrets(self, settings: Settings | None = None) -> SecretsHandler:
-        """Secrets Manager as these settings reach it.
+        """Return a handler for secrets of Secrets Manager.
 
         Args:
-            settings: who and where; what they leave open is the Session's.
+            settings: credentials, role, region and endpoint. The Session's settings replace missing
+                values.
         """
+        from aiohaul.parameters.secrets_manager import SecretsHandler
+
         return SecretsHandler(self._clients, self._reads, settings)
 
+    @cached_property
+    def _poller(self) -> TaskPoller:
+        """Polls the Fargate tasks of this Session."""
+        from aiohaul.compute.task_poller import TaskPoller
 
-def _readable(ca_bundle: str | PathLike[str] | None) -> str | None:
-    """The path of certificates that can be read."""
+        return TaskPoller()
+
+    @cached_property
+    def _stopper(self) -> TaskStopper:
+        """Stops the Fargate tasks of this Session."""
+        from aiohaul.compute.task_stopper import TaskStopper
+
+        return TaskStopper()
+
+
+def clients_of(session: Session) -> Clients:
+    """Return the clients of a Session: the doctor sends requests that no handler has."""
+    return session._clients  # noqa: SLF001  # of the class above, and not for applications
+
+
+def _checked_ca_bundle(ca_bundle: str | PathLike[str] | None) -> str | None:
+    """Return the path as a string, after a check that its certificates can be read."""
     if ca_bundle is None:
         return None
     path = fspath(ca_bundle)
     try:
         ssl.create_default_context(cafile=path)
-    except OSError as error:  # SSLError is one
-        reason = explained_shortage(error)
-        raise SettingsError(f"ca_bundle {path} cannot be used: {reason}") from error
+    except OSError as error:  # SSLError is an OSError
+        reason = os_error_reason(error)
+        raise SettingsError(
+            f"reading ca_bundle {path} failed: {reason}. Give the path of a PEM file"
+        ) from error
     return path

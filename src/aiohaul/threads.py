@@ -1,7 +1,7 @@
-"""Threads of the library's own, for what blocks: files, databases, digests, names.
+"""Threads of the library for blocking functions: files, databases, hashes, DNS.
 
-An application may hold every thread of anyio's limiter, or of asyncio's default executor, with
-functions that wait for this library. So the library takes none of those.
+The library does not use anyio's threads or asyncio's default executor, because an application may
+occupy all of those threads with functions that wait for this library.
 """
 
 from __future__ import annotations
@@ -12,91 +12,104 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Generic, TypeVar, TypeVarTuple
+from functools import partial
+from typing import Generic, TypeVar, TypeVarTuple
 from weakref import WeakKeyDictionary
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from aiohaul.concurrency import Slots
+from aiohaul.concurrency import FifoLimiter
 from aiohaul.errors import HaulError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Ts = TypeVarTuple("Ts")
 
-#: Functions that run at once for each event loop; more wait, in the order of asking.
+#: The maximum number of threads of an event loop for each nesting depth. Further functions wait,
+#: first in, first out.
 MAX_THREADS = 40
-#: Seconds after which a thread without work ends.
+#: The number of seconds after which an idle thread ends.
 _IDLE_TIMEOUT = 5.0
 
-#: How many functions in threads the running code is nested in.
+#: The nesting depth: the number of :func:`run_in_thread` calls that contain the running code.
 _depth: contextvars.ContextVar[int] = contextvars.ContextVar("aiohaul_thread_depth", default=0)
 
 
 async def run_in_thread(
     function: Callable[[*Ts], T], *args: *Ts, abandon_on_cancel: bool = False
 ) -> T:
-    """Call a function in a thread, with the caller's context variables.
+    """Call a function in a thread, with the caller's context variables, and return the result.
 
-    A caller that is cancelled while its function waits for a thread leaves at once. If the function
-    runs already, this waits for its end: the caller is about to close what the function uses. Then
-    ``task.cancel()`` is raised here. A cancelled scope of anyio is raised by the caller's next
-    ``await``, as after ``anyio.to_thread.run_sync``: the result is not lost.
+    If the caller is cancelled before the function starts, the function is not called. If the
+    function already runs, the cancelled caller waits for its end, because the caller may close a
+    file that the function uses. A ``task.cancel()`` is raised here after the function has ended. If
+    a scope of anyio is cancelled, the result is returned, and the caller's next ``await`` raises
+    the cancellation, as after ``anyio.to_thread.run_sync``.
 
     Args:
-        function: what to call.
-        args: its arguments.
-        abandon_on_cancel: do not wait for the function when the caller is cancelled; its result is
-            thrown away then.
+        function: the blocking function.
+        args: the arguments of the function.
+        abandon_on_cancel: True does not wait for the function when the caller is cancelled, and
+            discards the result of the function.
 
     Raises:
         HaulError: no thread can be started.
-        BaseException: whatever the function raises; RuntimeError for StopIteration.
+        BaseException: the exception that the function raised; a RuntimeError for StopIteration.
     """
     await checkpoint_if_cancelled()
     call = _Call(function, args)
     await (await _threads())[_depth.get()].start(call)
     with anyio.CancelScope(shield=not abandon_on_cancel):
-        await call.wait(to_its_end=not abandon_on_cancel)
+        await call.wait(shielded=not abandon_on_cancel)
     return call.outcome()
 
 
+async def run_in_thread_if(
+    slow: bool,  # the condition
+    function: Callable[[*Ts], T],
+    *args: *Ts,
+) -> T:
+    """Call a function that may take long in a thread (:func:`run_in_thread`), another one here."""
+    return await run_in_thread(function, *args) if slow else function(*args)
+
+
 def end_idle_threads() -> None:
-    """End the threads of the running loop that have no work, and wait until they have ended."""
+    """End the idle threads of the running loop, and wait until they have ended."""
     threads = _by_loop.get(asyncio.get_running_loop())
     if threads is not None:
         threads.end_idle()
 
 
-class _Call(Generic[T]):
-    """A call of a function in a thread, and the task that waits for it."""
+class _Call(Generic[T_co]):
+    """A call in a thread, and the task that waits for its result."""
 
-    def __init__(self, function: Callable[[*Ts], T], args: tuple[*Ts]) -> None:
-        self._function: Callable[..., T] | None = function
-        self._args: tuple[Any, ...] = args
+    def __init__(self, function: Callable[[*Ts], T_co], args: tuple[*Ts]) -> None:
+        self._function: Callable[[], T_co] | None = partial(function, *args)
         self._context = contextvars.copy_context()
         self._context.run(_depth.set, _depth.get() + 1)
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._done = False
-        self._result: Any = None
+        self._results: list[T_co] = []
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """Call the function. In the thread."""
-        function, args = self._function, self._args
-        self._function, self._args = None, ()
+        """Call the function. Called in the thread."""
+        function, self._function = self._function, None
+        if function is None:
+            raise AssertionError("a call runs once")
         try:
-            self._result = self._context.run(function, *args)  # type: ignore[arg-type]  # run once
-        except BaseException as error:  # noqa: BLE001  # it goes to the task that waits
-            # Without this frame, which holds the arguments.
+            self._results.append(self._context.run(function))
+        except BaseException as error:  # noqa: BLE001  # raised in the waiting task
+            # Without the traceback entry of this frame, which refers to the arguments.
             self._error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
 
     def report(self, release: Callable[[], None]) -> bool:
-        """Tell the task, and give the slot back. In the thread.
+        """Wake the waiting task, and release the slot of the thread pool. Called in the thread.
 
         Returns:
-            False if the loop is closed: nobody waits any more.
+            False if the loop is closed, so that no task waits for the call.
         """
         try:
             self._loop.call_soon_threadsafe(self._end, release)
@@ -110,11 +123,11 @@ class _Call(Generic[T]):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def wait(self, *, to_its_end: bool) -> None:
+    async def wait(self, *, shielded: bool) -> None:
         """Wait for the end of the function.
 
         Args:
-            to_its_end: a cancellation by asyncio is raised only then.
+            shielded: True raises a ``task.cancel()`` only after the function has ended.
         """
         cancelled: asyncio.CancelledError | None = None
         while not self._done:
@@ -122,78 +135,79 @@ class _Call(Generic[T]):
             try:
                 await self._waiter
             except asyncio.CancelledError as error:
-                if not to_its_end:
+                if not shielded:
                     raise
                 cancelled = cancelled or error
         if cancelled is not None:
-            self._result = self._error = None
+            self._results.clear()
+            self._error = None
             try:
                 raise cancelled
             finally:
-                cancelled = None  # else it holds this frame, which holds it
+                cancelled = None  # the error refers to this frame, so this is a reference cycle
 
-    def outcome(self) -> T:
-        """What the function returned. Once.
+    def outcome(self) -> T_co:
+        """Return the result of the function. May be called only once.
 
         Raises:
-            BaseException: what it raised.
+            BaseException: the exception that the function raised.
         """
         try:
             if self._error is not None:
                 raise self._error
-            return self._result  # type: ignore[no-any-return]  # the function's
+            return self._results.pop()
         finally:
-            self._result = self._error = None  # as above
+            self._error = None  # the error refers to this frame too
 
 
 class _Worker(threading.Thread):
-    """A thread that makes one call after the other."""
+    """A thread that runs calls one after the other, and ends after 5 idle seconds."""
 
-    def __init__(self, level: _Level, call: _Call[Any]) -> None:
+    def __init__(self, level: _ThreadPool, call: _Call[object]) -> None:
         super().__init__(name="aiohaul worker", daemon=True)
-        self._level = level
-        self._call: _Call[Any] | None = call
-        self._given = threading.Lock()
-        self._given.acquire()
+        self._pool = level
+        self._call: _Call[object] | None = call
+        self._ready = threading.Lock()
+        self._ready.acquire()
 
-    def give(self, call: _Call[Any] | None) -> None:
-        """Have an idle one make a call; None ends it."""
+    def assign(self, call: _Call[object] | None) -> None:
+        """Make the idle thread run a call. None ends the thread."""
         self._call = call
-        self._given.release()
+        self._ready.release()
 
     def run(self) -> None:
-        level = self._level
+        level = self._pool
         while self._call is not None:
             call, self._call = self._call, None
             call.run()
-            # Idle before the task knows: its next call finds this thread.
+            # Idle before the task is woken, so that the task's next call can use this thread.
             level.idle.append(self)
             timeout = _IDLE_TIMEOUT if call.report(level.release) else 0
-            del call  # with the bytes that it returned
-            if not self._given.acquire(timeout=timeout):
+            del call  # frees the memory of the result
+            if not self._ready.acquire(timeout=timeout):
                 try:
                     level.idle.remove(self)
-                except ValueError:  # it is being given a call at this very moment
-                    self._given.acquire()
+                except ValueError:  # a call is being assigned to it right now
+                    self._ready.acquire()
 
 
-class _Level:
-    """The threads of a loop whose functions are nested as deep as each other.
+class _ThreadPool:
+    """The threads of an event loop for the functions of one nesting depth.
 
-    Those wait for functions that are nested deeper, which have threads of their own: no function
-    waits for a thread which waits for that function.
+    A function in a thread may itself wait for :func:`run_in_thread`. Such nested calls cannot
+    deadlock, because each nesting depth has threads of its own.
     """
 
     def __init__(self) -> None:
-        self._slots = Slots(MAX_THREADS)
-        #: Threads without work, the last used one last. Threads add themselves, and leave.
+        self._slots = FifoLimiter(MAX_THREADS)
+        #: Idle threads; the most recently used thread is the last one. Threads add themselves.
         self.idle: list[_Worker] = []
 
-    async def start(self, call: _Call[Any]) -> None:
-        """Wait for a slot, and start the call in it.
+    async def start(self, call: _Call[object]) -> None:
+        """Wait until fewer than 40 calls run, and start the call in a thread.
 
         Raises:
-            HaulError: there is no thread, and none can be started.
+            HaulError: no thread exists, and none can be started.
         """
         while True:
             await self._slots.acquire()
@@ -201,58 +215,58 @@ class _Level:
                 self._start(call)
             except RuntimeError as error:
                 others = self._slots.held - 1
-                self._slots.total = max(others, 1)  # as many as there can be, for now
+                self._slots.total = max(others, 1)  # use only the threads that exist, for now
                 self._slots.release()
                 if not others:
                     raise HaulError(
-                        f"starting a thread failed: {error}. Let this process have more threads"
-                        " (ulimit -u, or the limit of its container), or more memory"
+                        f"starting a thread failed: {error}. Raise the limit of threads (ulimit -u,"
+                        " or the pids limit of the container), or free memory"
                     ) from error
             else:
                 return
 
-    def _start(self, call: _Call[Any]) -> None:
+    def _start(self, call: _Call[object]) -> None:
         try:
             worker = self.idle.pop()
         except IndexError:
             _Worker(self, call).start()
         else:
-            worker.give(call)
+            worker.assign(call)
 
     def release(self) -> None:
-        """Give the slot of a call back. On the loop."""
+        """Release the slot of a call. Called in the event loop's thread."""
         slots = self._slots
         slots.release()
-        if slots.total < MAX_THREADS:  # what kept threads from starting may have passed
+        if slots.total < MAX_THREADS:  # starting a thread failed before, and may work again
             slots.total = slots.total + 1 if slots.held else MAX_THREADS
 
     def end_idle(self) -> None:
-        """End the threads without work."""
+        """End the idle threads, and wait until they have ended."""
         ended = []
         while self.idle:
             worker = self.idle.pop()
-            worker.give(None)
+            worker.assign(None)
             ended.append(worker)
         for worker in ended:
-            worker.join()  # which takes no longer than its last few steps
+            worker.join()  # returns soon, because the thread is idle
 
 
-class _Threads(defaultdict[int, _Level]):
-    """The threads of one event loop, by how deep their functions are nested."""
+class _LoopThreads(defaultdict[int, _ThreadPool]):
+    """The thread pools of one event loop, by nesting depth."""
 
     def __init__(self) -> None:
-        super().__init__(_Level)
-        self._end: AsyncGenerator[None, None] | None = self._until_the_loop_ends()
+        super().__init__(_ThreadPool)
+        self._end: AsyncGenerator[None, None] | None = self._end_with_loop()
 
-    async def notice_the_end(self) -> None:
-        """Have the loop end the threads with itself.
+    async def watch_loop_end(self) -> None:
+        """Start an async generator that ends the threads when the event loop shuts down.
 
-        Loops end the async generators that have begun: the one public sign of their end.
+        asyncio closes all started async generators at shutdown, and has no other public hook.
         """
         if self._end is not None:
             await anext(self._end)
 
-    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
+    async def _end_with_loop(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
@@ -260,28 +274,28 @@ class _Threads(defaultdict[int, _Level]):
             self.end_idle()
 
     def end_idle(self) -> None:
-        """End the threads without work."""
+        """End the idle threads, and wait until they have ended."""
         for level in list(self.values()):
             level.end_idle()
 
 
-_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Threads] = WeakKeyDictionary()
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopThreads] = WeakKeyDictionary()
 
 
-async def _threads() -> _Threads:
-    """The threads of the running loop."""
+async def _threads() -> _LoopThreads:
+    """Return the thread pools of the running event loop."""
     loop = asyncio.get_running_loop()
     found = _by_loop.get(loop)
     if found is None:
         for other in [each for each in _by_loop if each.is_closed()]:
-            _by_loop.pop(other).end_idle()  # it was closed without a word
-        found = _by_loop[loop] = _Threads()
-        await found.notice_the_end()  # suspends nowhere
+            _by_loop.pop(other).end_idle()  # closed without shutting down its async generators
+        found = _by_loop[loop] = _LoopThreads()
+        await found.watch_loop_end()  # does not suspend
     return found
 
 
 def _after_fork() -> None:
-    """Forget the threads: they are the parent's."""
+    """Forget all threads, because they exist only in the parent process."""
     for threads in list(_by_loop.values()):
         threads.clear()
 

@@ -1,7 +1,8 @@
-"""Calls of the application's own code: what it raises never passes for the end of the caller.
+"""Guards calls of the application's code: callbacks, streams and credential refreshers.
 
-A task group takes a CancelledError of one of its tasks for that task's own, and goes on without a
-word. So one that reached nobody in here must not come out of a callback, a stream or a refresher.
+A task group discards a CancelledError of a task, because it takes the error as the cancellation of
+this task. If the application's code raises a CancelledError although the task is not cancelled,
+this module therefore raises a HaulError instead.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ E = TypeVar("E")
 
 
 class user_code:  # noqa: N801  # a context manager, named as such are
-    """Around code of the application's that is called or awaited. A class: it is often entered.
+    """A context manager around a call or an await of the application's code.
 
-    Errors pass as they are, and so does a cancellation of the caller. Other exceptions that are no
-    errors pass too: with them a framework, or the interpreter, leaves everything.
+    Exceptions, a cancellation of the caller, and errors such as KeyboardInterrupt pass unchanged.
+    This is a class, because a generator would be slower and the block is entered often.
 
     Args:
-        what: the code, as the subject of a sentence.
-        failure: the kind of the error.
+        what: the name of the code in messages, such as ``on_progress``.
+        failure: the class of the error to raise.
 
     Raises:
-        HaulError: the code raised what ends tasks and generators; of the kind ``failure``.
+        HaulError: the code raised CancelledError or GeneratorExit, but the caller was not
+            cancelled. The class of the error is ``failure``.
     """
 
     __slots__ = ("_failure", "_task", "_what")
@@ -40,7 +42,7 @@ class user_code:  # noqa: N801  # a context manager, named as such are
         self._failure = failure
 
     def __enter__(self) -> None:
-        self._task = _running()
+        self._task = _current_task()
 
     def __exit__(
         self,
@@ -50,20 +52,20 @@ class user_code:  # noqa: N801  # a context manager, named as such are
     ) -> None:
         if error is None or not _ends_a_task(error):
             return
-        # The coroutine that awaits it is closed: the loop has ended, and no task is running it.
-        if isinstance(error, GeneratorExit) and _running() is not self._task:
+        # The awaiting coroutine is closed after the end of the loop, so no task runs it.
+        if isinstance(error, GeneratorExit) and _current_task() is not self._task:
             return
         if is_cancelled():
             return
         name = type(error).__name__
         raise self._failure(
-            f"{self._what} raised {name}, and was not cancelled. Handle {name} in it: of a task or"
-            " future that it waits for, perhaps"
+            f"{self._what} raised {name}, but its task was not cancelled. Handle {name} there: it"
+            " may come from another task or future that was awaited"
         ) from error
 
 
 def _ends_a_task(error: BaseException) -> bool:
-    """Whether it is what ends one task or generator, or a group in which that is hidden."""
+    """Return True for CancelledError, GeneratorExit, and a group of these and of Exceptions."""
     if isinstance(error, BaseExceptionGroup):
         return not isinstance(error, Exception) and all(
             isinstance(each, Exception) or _ends_a_task(each) for each in error.exceptions
@@ -71,25 +73,25 @@ def _ends_a_task(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError | GeneratorExit)
 
 
-def _running() -> asyncio.Task[object] | None:
+def _current_task() -> asyncio.Task[object] | None:
     with suppress(RuntimeError):  # no loop
         return asyncio.current_task()
     return None
 
 
 def guarded(what: str, callback: Callable[[E], None] | None) -> Callable[[E], None]:
-    """A callback whose odd exceptions are errors: see :class:`user_code`.
+    """Return a function that calls a callback inside of :class:`user_code`.
 
     Args:
-        what: its name.
-        callback: the application's; None is ``ignore``.
+        what: the name of the callback in messages, such as ``on_progress``.
+        callback: the application's callback; None returns a function that does nothing.
     """
     if callback is None:
         return ignore
-    told = callback
+    function = callback
 
-    def tell(event: E) -> None:
+    def wrapper(event: E) -> None:
         with user_code(what):
-            told(event)
+            function(event)
 
-    return tell
+    return wrapper

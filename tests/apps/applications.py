@@ -13,10 +13,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Self
 
-from fake_lambda import FakeLambda, returning
-from faults.front import Front
-from faults.strict_s3 import Call, Reply, StrictS3, Thing, md5
-from servers import KEY, REGION, SECRET
+from tests.support.fake_lambda import FakeLambda, returning
+from tests.support.front import Front
+from tests.support.servers import KEY, REGION, SECRET
+from tests.support.strict_s3 import Call, Reply, StrictS3, Thing, md5
 
 HERE = Path(__file__).parent
 MIB = 2**20
@@ -194,7 +194,7 @@ class Aws:
         assert left == []
 
     def write(self, name: str, text: str) -> Path:
-        """Write a block of the README down as a file."""
+        """Write a block of the guide down as a file."""
         file = self.directory / name
         file.write_text(text, encoding="utf-8")
         return file

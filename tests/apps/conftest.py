@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+from tests.apps import applications
 
-import applications  # noqa: E402  # which the path leads to by now
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # what Celery imports by its name
 
 
 @pytest.fixture(autouse=True)

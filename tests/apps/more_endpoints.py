@@ -1,4 +1,4 @@
-"""More endpoints for the README's application."""
+"""More endpoints for the guide's application."""
 
 from __future__ import annotations
 

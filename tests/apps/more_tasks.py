@@ -1,4 +1,4 @@
-"""More tasks for the README's Celery application."""
+"""More tasks for the guide's Celery application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's aiohttp application: it copies what arrives, until it is told to stop."""
+"""The guide's aiohttp application: it copies what arrives, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import signal
 import sys
 
 import pytest
-from applications import MIB, Aws
 
-from examples import block
+from tests.apps.applications import MIB, Aws
+from tests.support.markdown_files import block
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

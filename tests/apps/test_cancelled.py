@@ -1,13 +1,12 @@
-"""The README's tasks with a timeout, interrupted."""
+"""The guide's tasks with a timeout, interrupted."""
 
 from __future__ import annotations
 
 import signal
 import sys
 
-from applications import Aws
-
-from examples import block
+from tests.apps.applications import Aws
+from tests.support.markdown_files import block
 
 
 async def test_timeouts_and_interrupts_leave_nothing(aws: Aws) -> None:

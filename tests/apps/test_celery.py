@@ -1,4 +1,4 @@
-"""The README's Celery application, with workers that are forked, and more tasks for it."""
+"""The guide's Celery application, with workers that are forked, and more tasks for it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from applications import HUNG, MIB, Aws, Process
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError
 
 from aiohaul import ObjectNotFoundError, SessionError, TransferError
-from examples import block
+from tests.apps.applications import HUNG, MIB, Aws, Process
+from tests.support.markdown_files import block
 
 
 @dataclass

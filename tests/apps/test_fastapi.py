@@ -1,4 +1,4 @@
-"""A FastAPI application with a Session in its lifespan, under uvicorn: the README's example."""
+"""A FastAPI application with a Session in its lifespan, under uvicorn: the guide's example."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import httpx
 import pytest
 import uvicorn
 
-from examples import example
-from fake_lambda import FakeLambda, resetting, returning
+from tests.support.fake_lambda import FakeLambda, resetting, returning
+from tests.support.markdown_files import example
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ async def functions(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeLambda
 
 @pytest.fixture
 async def url(functions: FakeLambda) -> AsyncIterator[str]:
-    readme = example("from fastapi import FastAPI")
-    server = uvicorn.Server(uvicorn.Config(readme.app, port=0, log_level="warning"))
+    guide = example("from fastapi import FastAPI")
+    server = uvicorn.Server(uvicorn.Config(guide.app, port=0, log_level="warning"))
     running = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
         await asyncio.sleep(0.01)

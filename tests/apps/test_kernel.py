@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from applications import HUNG, MIB, Aws
 from jupyter_client.manager import AsyncKernelManager
 
-from examples import block
+from tests.apps.applications import HUNG, MIB, Aws
+from tests.support.markdown_files import block
 
 #: Through this process, in two parts.
 UPLOAD = """

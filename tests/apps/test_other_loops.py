@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from applications import HERE, Aws
-
-from examples import block
+from tests.apps.applications import HERE, Aws
+from tests.support.markdown_files import block
 
 ONE_MORE = """
 
@@ -22,7 +21,7 @@ async def test_trio_is_told_what_to_do(aws: Aws) -> None:
     *refused, size = process.lines
     assert len(refused) == 2
     for line in refused:
-        assert line.startswith("SessionError aiohaul runs in an event loop of asyncio")
+        assert line.startswith("SessionError aiohaul needs a running event loop of asyncio")
         assert "trio.to_thread" in line
     assert size == "5"
 

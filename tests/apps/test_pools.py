@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-from applications import HERE, Aws
+
+from tests.apps.applications import HERE, Aws
 
 COPIED = 15
 

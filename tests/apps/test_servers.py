@@ -1,4 +1,4 @@
-"""The README's FastAPI application under uvicorn, and under gunicorn: served, and stopped."""
+"""The guide's FastAPI application under uvicorn, and under gunicorn: served, and stopped."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from applications import HUNG, MIB, Aws, Process
 
-from examples import block
+from tests.apps.applications import HUNG, MIB, Aws, Process
+from tests.support.markdown_files import block
 
 #: More than the threads for endpoints with ``def``, which are 40.
 MANY = 100

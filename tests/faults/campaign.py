@@ -15,9 +15,10 @@ from typing import Any
 
 import aiohaul
 from aiohaul.session import Session
-from faults import front as faults
-from faults.front import Point, Trouble
-from faults.world import (
+from tests.support import front as faults
+from tests.support.front import Point, Trouble
+from tests.support.leaks import held_connections
+from tests.support.world import (
     Scenario,
     World,
     wrong_in_the_end,
@@ -273,19 +274,6 @@ async def _killed(world: World, scenario: Scenario) -> _Run:
     if status != signal.SIGKILL:
         return _Run(AssertionError(f"it ended by itself: {status}"))
     return _Run(_KilledError())
-
-
-def held_connections(session: Session) -> list[str]:
-    """Connections that are in use by nobody, and slots that are taken by nobody."""
-    held = []
-    for service in session._clients._services.values():
-        if service._pace.in_flight:
-            held.append(f"{service._pace.in_flight} slots of {service.endpoint}")
-        transport = service._client._endpoint.http_session
-        acquired = sum(len(http.connector._acquired) for http in transport._sessions.values())
-        if acquired > transport.kept:
-            held.append(f"{acquired - transport.kept} connections to {service.endpoint}")
-    return held
 
 
 async def left_running(world: World, before: set[asyncio.Task[object]]) -> list[str]:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from faults import count, quick
-from faults.every_request import RESULTS
-from faults.random_ends import cancel_at_random, descriptors
+from tests.faults import count
+from tests.faults.every_request import RESULTS
+from tests.faults.random_ends import cancel_at_random
+from tests.support import quick
+from tests.support.leaks import descriptors
 
 COUNT = int(os.environ.get("AIOHAUL_CANCELLATIONS", "10000"))
 

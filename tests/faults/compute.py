@@ -13,16 +13,25 @@ from functools import partial
 from typing import Any
 
 import aiohaul
-from aiohaul.compute.stopping import Stopping
-from compute_fixtures import KEYS, REGION
-from fake_ecs import FakeEcs
-from fake_http import FakeServer, Request
-from fake_lambda import FakeLambda, Function
-from faults import campaign
-from faults import front as faults
-from faults.campaign import AT_ONCE, CANCELLED, CANCELLED_ACTED, KILLED, KILLED_ACTED, Case, Verdict
-from faults.front import Front, Point, Trouble
-from faults.strict_s3 import Call, Reply
+from aiohaul.compute.task_stopper import TaskStopper
+from tests.faults import campaign
+from tests.faults.campaign import (
+    AT_ONCE,
+    CANCELLED,
+    CANCELLED_ACTED,
+    KILLED,
+    KILLED_ACTED,
+    Case,
+    Verdict,
+)
+from tests.support import front as faults
+from tests.support import leaks
+from tests.support.compute_fixtures import KEYS, REGION
+from tests.support.fake_ecs import Ecs
+from tests.support.fake_http import FakeServer, Request
+from tests.support.fake_lambda import FakeLambda, Function
+from tests.support.front import Front, Point, Trouble
+from tests.support.strict_s3 import Call, Reply
 
 _ARN = "arn:aws:lambda:eu-west-1:111122223333:function:work"
 #: Seconds that a task may take; it takes two looks.
@@ -111,7 +120,7 @@ class Stage:
             wrong.append("the request never came")
         wrong += self.wrong(case, error)
         await self.front.idle()
-        wrong += campaign.held_connections(self.session)
+        wrong += leaks.held_connections(self.session)
         return Verdict(case, error is None, type(error).__name__ if error else "", tuple(wrong))
 
     def at_once(self, case: Case) -> float:  # noqa: ARG002  # others take longer
@@ -140,7 +149,7 @@ async def _reached(trouble: Trouble, task: asyncio.Task[None]) -> bool:
 class LambdaStage(Stage):
     """A function that is called once."""
 
-    attempts: int = 1
+    retries: int = 0
     server: FakeLambda = field(default_factory=FakeLambda)
     number: int = 0
     counted: Counter[int] = field(default_factory=Counter)
@@ -165,9 +174,7 @@ class LambdaStage(Stage):
 
     async def run(self) -> None:
         functions = self.session.lambda_()
-        await functions.invoke(
-            _ARN, [self.number] * 3, read_timeout=0.5, max_attempts=self.attempts
-        )
+        await functions.invoke(_ARN, [self.number] * 3, read_timeout=0.5, retries=self.retries)
 
     def wrong(self, case: Case, error: BaseException | None) -> list[str]:
         wrong = [f"it ran {self.runs} times"] if self.runs > 1 else []
@@ -181,16 +188,24 @@ class LambdaStage(Stage):
         return wrong
 
 
-class Ecs(FakeEcs):
-    """Its tasks end at the second look."""
+@dataclass
+class LambdaDefinitionStage(LambdaStage):
+    """The same, by a definition with max_attempts."""
 
-    def _DescribeTasks(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802  # AWS's name
-        answer = super()._DescribeTasks(given)
-        shown = json.loads(json.dumps(answer))
-        for arn in given["tasks"]:
-            if arn in self.tasks and self.tasks[arn]["lastStatus"] != "STOPPED":
-                self.end(arn, 0)
-        return dict(shown)
+    async def run(self) -> None:
+        protocol = {
+            "name": "opentaskpy.addons.aws.remotehandlers.lambda.LambdaExecution",
+            "botocoreReadTimeout": 0.5,
+            "max_attempts": self.retries,
+        }
+        definition = {
+            "type": "execution",
+            "functionArn": _ARN,
+            "invocationType": "RequestResponse",
+            "payload": [self.number] * 3,
+            "protocol": protocol,
+        }
+        await aiohaul.run(definition, session=self.session)
 
 
 @dataclass
@@ -202,7 +217,7 @@ class FargateStage(Stage):
     def begin(self, trouble: Trouble) -> None:
         self.front.trouble = trouble
         # Stops that failed slow down later ones, in other cases as well.
-        self.session._stopping = Stopping()
+        self.session._stopper = TaskStopper()
         self.ecs.tasks.clear()
         self.ecs.log = ["one", "two"]
 
@@ -238,17 +253,16 @@ def _answer(server: FakeServer) -> faults.Answer:
 
 
 @asynccontextmanager
-async def _lambda(attempts: int) -> AsyncIterator[Stage]:
+async def _lambda(name: str, retries: int, stage: type[LambdaStage]) -> AsyncIterator[Stage]:
     functions: dict[str, Function] = {}
     server = FakeLambda(functions=functions)
     refusals = _refusals(**{faults.SLOW_DOWN: _refusal(429, "TooManyRequestsException")})
     front = Front("lambda", _answer(server), naming=_name, refusals=refusals)
     async with front.serving(), _session(front) as session:
-        name = "lambda" if attempts == 1 else f"lambda, {attempts} attempts"
         not_here = frozenset({KILLED, KILLED_ACTED, faults.FALSE_200})
-        stage = LambdaStage(name, front, session, not_here, attempts, server)
-        functions[_ARN] = stage.work
-        yield stage
+        made = stage(name, front, session, not_here, retries, server)
+        functions[_ARN] = made.work
+        yield made
 
 
 @asynccontextmanager
@@ -270,7 +284,8 @@ def _session(front: Front) -> aiohaul.Session:
 
 
 ALL: dict[str, Callable[[], AbstractAsyncContextManager[Stage]]] = {
-    "lambda": partial(_lambda, 1),
-    "lambda, 3 attempts": partial(_lambda, 3),
+    "lambda": partial(_lambda, "lambda", 0, LambdaStage),
+    "lambda, 2 retries": partial(_lambda, "lambda, 2 retries", 2, LambdaStage),
+    "lambda, max_attempts 2": partial(_lambda, "lambda, max_attempts 2", 2, LambdaDefinitionStage),
     "fargate": _fargate,
 }

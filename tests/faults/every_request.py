@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from faults import campaign, compute, count, quick, scenarios
-from faults.campaign import KINDS, Verdict
-from faults.world import World
+from tests.faults import campaign, compute, count, scenarios
+from tests.faults.campaign import KINDS, Verdict
+from tests.support import quick
+from tests.support.world import World
 
 RESULTS = Path(os.environ.get("AIOHAUL_FAULTS", "faults-results"))
 

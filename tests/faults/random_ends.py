@@ -11,11 +11,12 @@ from pathlib import Path
 
 import aiohaul
 from aiohaul import Settings
-from faults import campaign, compute, scenarios
-from faults.campaign import AT_ONCE
-from faults.front import Trouble
-from faults.world import Scenario, World, wrong_in_the_end, wrong_meanwhile, wrong_told
-from servers import KEY, REGION, SECRET
+from tests.faults import campaign, compute, scenarios
+from tests.faults.campaign import AT_ONCE
+from tests.support import leaks
+from tests.support.front import Trouble
+from tests.support.servers import KEY, REGION, SECRET
+from tests.support.world import Scenario, World, wrong_in_the_end, wrong_meanwhile, wrong_told
 
 #: Turns of the event loop, at most, before something is cancelled.
 _TURNS = 1500
@@ -61,7 +62,7 @@ class RandomEnds:
 
     async def _look(self) -> None:
         self.wrong += await campaign.left_running(self._world, self._tasks)
-        self.wrong += campaign.held_connections(self._session)
+        self.wrong += leaks.held_connections(self._session)
 
     async def _end(self, awaitable: Awaitable[object], name: str) -> bool:
         """Start it, and cancel it at a random moment: True if it had not ended before."""
@@ -172,11 +173,6 @@ _OPERATIONS: dict[str, Callable[[RandomEnds], Awaitable[bool]]] = {
         RandomEnds.invoke,
     )
 }
-
-
-def descriptors() -> int:
-    """How many files and sockets this process has open."""
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 async def cancel_at_random(directory: Path, count: int, seed: int) -> RandomEnds:

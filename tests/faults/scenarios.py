@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from fake_s3 import content
-from faults.quick import PART
-from faults.world import Scenario, State, World
+from tests.support.fake_s3 import content
+from tests.support.quick import PART
+from tests.support.world import Scenario, State, World
 
 #: A part and more that S3 copies in one request; more than two parts.
 MIDDLE = content(3, PART + 1000)

@@ -32,14 +32,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import aiohaul  # the path comes first
-from faults import campaign, compute, quick, scenarios
-from faults import front as faults
-from faults.front import Trouble
-from faults.random_ends import descriptors
-from faults.world import World, wrong_in_the_end, wrong_meanwhile
+from tests.faults import compute, scenarios
+from tests.support import front as faults
+from tests.support import leaks, quick
+from tests.support.front import Trouble
+from tests.support.leaks import descriptors
+from tests.support.world import World, wrong_in_the_end, wrong_meanwhile
 
 #: Of a hundred requests so many fail.
 FAILING = 2
@@ -359,7 +360,7 @@ async def soak(directory: Path, minutes: float, seed: int) -> Samples:
             tasks.create_task(samples.take(pauses, minutes * 60, trouble.met))
             for number in range(LANES):
                 tasks.create_task(lane(number, session))
-        held = campaign.held_connections(session)
+        held = leaks.held_connections(session)
         assert not held, held
     for what, number in sorted({**counts, **trouble.met}.items()):
         print(f"{number:>9,} {what}")  # noqa: T201  # the counts

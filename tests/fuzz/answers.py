@@ -11,19 +11,19 @@ import anyio
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
-from aiohaul.aws.direct import answers as reading
 from aiohaul.aws.direct import listing
+from aiohaul.aws.direct import parser as reading
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
-from aiohaul.compute.functions import LambdaHandler
+from aiohaul.compute.lambda_handler import LambdaHandler
 from aiohaul.errors import HaulError
 from aiohaul.s3 import objects
 from aiohaul.s3.listing import list_pages
 from aiohaul.s3.objects import S3Object
 from aiohaul.session import Session
-from fuzz.choices import Choices
-from fuzz.samples import LAMBDA_BODIES, LAMBDA_HEADERS, LISTING, S3_BODIES, S3_HEADERS
-from fuzz.texts import NOW
+from tests.fuzz.choices import Choices
+from tests.fuzz.texts import NOW
+from tests.support.samples import LAMBDA_BODIES, LAMBDA_HEADERS, LISTING, S3_BODIES, S3_HEADERS
 
 _STATUS = (200, 200, 200, 201, 204, 206, 301, 304, 400, 403, 404, 412, 429, 500, 503, 999, 202)
 #: Seconds in which whatever was answered must have been understood or refused.
@@ -93,7 +93,7 @@ class Endpoint:
                 assert self._functions is not None
                 kind = ("RequestResponse", "Event")[choice % 2]
                 answer = await self._functions.invoke("f", {}, invocation_type=kind)  # type: ignore[arg-type]
-                assert answer.complaint
+                assert answer.error_summary
                 repr(answer)
             else:
                 service = self._services[choice % 2]
@@ -105,6 +105,7 @@ class _Once:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self.support = service.support
 
     async def call(self, operation: str, target: str, /, **parameters: Any) -> dict[str, Any]:
         return await self._service.attempt(operation, target, **parameters)

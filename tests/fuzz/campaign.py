@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fuzz.targets import Target
+    from tests.fuzz.targets import Target
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent)]
+sys.path[:0] = [str(Path(__file__).parents[2])]
 
 #: Seconds after which one input counts as a hang.
 _HANG = 20
@@ -53,7 +52,7 @@ def main() -> int:
 
 
 def _targets() -> dict[str, Target]:
-    from fuzz.targets import TARGETS  # noqa: PLC0415  # first imported where it is instrumented
+    from tests.fuzz.targets import TARGETS  # noqa: PLC0415  # first imported where it is instrumented
 
     return TARGETS
 

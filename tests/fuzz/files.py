@@ -18,13 +18,13 @@ from aiohaul.errors import HaulError, JournalError
 from aiohaul.progress import ignore
 from aiohaul.report import ActionReport
 from aiohaul.s3.copying.plan import Action
+from aiohaul.s3.journal import JOURNAL, Journal, SentPart
 from aiohaul.s3.objects import S3Object
-from aiohaul.s3.resuming.database import connected
-from aiohaul.s3.resuming.journal import JOURNAL, Journal, SentPart
+from aiohaul.storage.database import connect
 from aiohaul.tasks.definition import Transfer, parse
 from aiohaul.tasks.resume import finish_action
-from fuzz.choices import VALUES, Choices, as_json
-from fuzz.samples import DEFINITIONS
+from tests.fuzz.choices import VALUES, Choices, as_json
+from tests.support.samples import DEFINITIONS
 
 _TRANSFER = "night"
 _ID = sha256(_TRANSFER.encode()).hexdigest()[:16]
@@ -48,10 +48,10 @@ _ROWS: dict[str, list[Any]] = {
 }
 
 
-class _S3:
+class _Transfers:
     """As far as finishing an action needs it."""
 
-    async def left_of(self, objects: Sequence[S3Object]) -> Sequence[S3Object]:
+    async def remaining(self, objects: Sequence[S3Object]) -> Sequence[S3Object]:
         return objects
 
     async def act(self, objects: Sequence[S3Object], action: Action, **_: Any) -> ActionReport:
@@ -76,7 +76,7 @@ def journal(data: bytes) -> None:
 async def _use(path: Path) -> None:
     task = parse(DEFINITIONS[0])
     assert isinstance(task, Transfer)
-    s3: Any = _S3()
+    transfers: Any = _Transfers()
     async with Journal(path, _TRANSFER) as opened:
         await opened.begin()
         for each in opened.opened.values():
@@ -84,7 +84,7 @@ async def _use(path: Path) -> None:
             repr(each)
         for source in (task.source, replace(task.source, bucket=None, action=_UNTOUCHING)):
             with suppress(HaulError):
-                await finish_action(source, s3, opened, ignore)
+                await finish_action(source, transfers, opened, ignore)
         entry = opened.entry("s3://in/k", "v", ("aws", "out", "k"))
         entry.part(1, SentPart("e", 5, 7))
         entry.copied("w")
@@ -136,7 +136,7 @@ def _write(path: Path, rows: dict[str, list[Any]], *, strict: bool) -> None:
 @contextmanager
 def _database(path: Path, *, strict: bool) -> Iterator[sqlite3.Connection]:
     if strict:
-        with closing(connected(path, JOURNAL.schema)) as database:
+        with closing(connect(path, JOURNAL.schema, JOURNAL.version)) as database:
             yield database
         return
     with closing(sqlite3.connect(path, isolation_level=None)) as database:

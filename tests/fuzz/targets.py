@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from fuzz import answers, files, texts
-from fuzz.choices import as_json
-from fuzz.samples import (
+from tests.fuzz import answers, files, texts
+from tests.fuzz.choices import as_json
+from tests.support.samples import (
     ARNS,
     CURSOR,
     DEFINITIONS,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aiohaul import cli
+from aiohaul.cli import main
 from aiohaul.compute import invocation
 from aiohaul.errors import (
     CursorError,
@@ -26,15 +26,15 @@ from aiohaul.s3.copying import plan
 from aiohaul.s3.copying.plan import LocalDestination
 from aiohaul.s3.local import LocalFile
 from aiohaul.s3.objects import S3Object
-from aiohaul.s3.selection import literal_start, matching
+from aiohaul.s3.selection import literal_prefix, matching
 from aiohaul.s3.watching import changes
-from aiohaul.s3.watching.events import is_later, notices
+from aiohaul.s3.watching.events import events_of, is_later
 from aiohaul.s3.watching.queues import queue_settings
 from aiohaul.settings import Settings
 from aiohaul.tasks.definition import Task, Transfer, parse
-from aiohaul.tasks.resume import identity
-from fuzz.choices import Choices, as_json
-from fuzz.samples import ARNS, CURSOR, DEFINITIONS, JSON_PATHS, MESSAGES, SECRETS, URIS
+from aiohaul.tasks.resume import definition_identity
+from tests.fuzz.choices import Choices, as_json
+from tests.support.samples import ARNS, CURSOR, DEFINITIONS, JSON_PATHS, MESSAGES, SECRETS, URIS
 
 _SECRET = frozenset(
     {
@@ -78,7 +78,7 @@ def definition(data: bytes) -> None:
     assert _KEPT not in said or _is_elsewhere(value), said
     if task is None:
         return
-    identity(value)
+    definition_identity(value)
     if isinstance(task, Transfer):
         with suppress(PlanError):
             _plan(task)
@@ -107,14 +107,14 @@ def _is_elsewhere(value: Any) -> bool:
 
 def _plan(task: Transfer) -> None:
     """What a transfer does before it makes a request, and with what it found."""
-    literal_start(task.source.pattern)
+    literal_prefix(task.source.pattern)
     ends = [
         (each, "" if isinstance(each, LocalDestination) else "aws") for each in task.destinations
     ]
     found = [_source(name, task.source.bucket) for name in _NAMES]
     if task.source.conditions is not None:
         task.source.conditions.apply(found, NOW)
-        task.source.conditions.come_true_in(found, NOW)
+        task.source.conditions.seconds_until_met(found, NOW)
     sources = matching(found, task.source.pattern)
     for source in sources:
         with suppress(PlanError):
@@ -136,7 +136,7 @@ def message(data: bytes) -> None:
         body = as_json(choices.mutated(choices.pick(MESSAGES)))
         for _ in range(choices.below(4)):
             body = as_json({"Type": "Notification", "Message": body})
-    for notice in notices(body) or ():
+    for notice in events_of(body) or ():
         assert isinstance(notice.bucket, str)
         assert isinstance(notice.key, str)
         assert isinstance(notice.created, bool)
@@ -167,7 +167,7 @@ def name(data: bytes) -> None:
 def uri(data: bytes) -> None:
     text = _text(data, URIS)
     with suppress(argparse.ArgumentTypeError):
-        bucket, directory = cli._place(text)
+        bucket, directory = main._bucket_and_directory(text)
         assert bucket
         assert not directory.startswith("/")
         assert text.rstrip("/") == objects.uri(bucket, directory).rstrip("/")
@@ -216,12 +216,12 @@ def cursor(data: bytes) -> None:
     except ValueError:
         return
     try:
-        seen = changes.restored(value, "in", "src")
+        seen = changes.restore(value, "in", "src")
     except CursorError:
         return
-    again = changes.cursor("in", "src", seen.cutoff, changes.packed(seen))
+    again = changes.cursor("in", "src", seen.cutoff, changes.pack(seen))
     written = json.dumps(again, allow_nan=False)
-    assert list(changes.restored(json.loads(written), "in", "src")) == list(seen)
+    assert list(changes.restore(json.loads(written), "in", "src")) == list(seen)
     known = S3Object("in", "src/a", 1, "e", NOW)
-    first = seen.note(known)
-    assert first is None or seen.note(known) is None
+    first = seen.record(known)
+    assert first is None or seen.record(known) is None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.orchestrators.real_airflow import Airflow, airflow, ready
+from tests.support import servers
+from tests.support.fake_ecs import FakeEcs
+from tests.support.fake_lambda import FakeLambda
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -26,8 +26,31 @@ def no_aws_around() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
-    import servers  # noqa: PLC0415  # beside the other tests, which the path leads to by now
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    with airflow(tmp_path_factory.mktemp("airflow")) as made:
+        yield made
 
+
+@pytest.fixture
+async def real(running: Airflow) -> AsyncIterator[Airflow]:
+    """A whole Airflow that knows the DAGs."""
+    async for _ in ready(running):
+        yield running
+
+
+@pytest.fixture
+async def ecs() -> AsyncIterator[FakeEcs]:
+    async with FakeEcs() as server:
+        yield server
+
+
+@pytest.fixture
+async def functions() -> AsyncIterator[FakeLambda]:
+    async with FakeLambda() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
     with servers.moto() as url:
         yield url

@@ -5,43 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from real_airflow import Airflow, airflow, ready
 
-from fake_ecs import FakeEcs
-from fake_lambda import FakeLambda, failing, returning
-from store import store
+from tests.orchestrators.real_airflow import Airflow
+from tests.support.fake_ecs import FakeEcs
+from tests.support.fake_lambda import FakeLambda, failing, returning
+from tests.support.store import store
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    with airflow(tmp_path_factory.mktemp("airflow")) as made:
-        yield made
-
-
-@pytest.fixture
-async def real(running: Airflow) -> AsyncIterator[Airflow]:
-    async for _ in ready(
-        running, {"night", "fargate", "fargate_timeout", "given_up", "lambda", "many", "connected"}
-    ):
-        yield running
-
-
-@pytest.fixture
-async def ecs() -> AsyncIterator[FakeEcs]:
-    async with FakeEcs() as server:
-        yield server
-
-
-@pytest.fixture
-async def functions() -> AsyncIterator[FakeLambda]:
-    async with FakeLambda() as server:
-        yield server
 
 
 @pytest.mark.smoke

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSensorTimeout,
+    TaskDeferred,
+)
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom
 
 import aiohaul
 from aiohaul.airflow import (
     FargateTrigger,
     FileWatchSensor,
     FileWatchTrigger,
+    LambdaOperator,
     LambdaTrigger,
+    TransferOperator,
     TransferTrigger,
 )
 from aiohaul.airflow.attempts import Attempt
-from aiohaul.airflow.connection import settings_from
-from aiohaul.airflow.operators import checked, judged
-from aiohaul.airflow.sharing import _shared, shared_session
-from aiohaul.airflow.telling import LARGEST_PAYLOAD, failed, told
+from aiohaul.airflow.connection import connection_settings, settings_from
+from aiohaul.airflow.operators import checked_definition, report_or_raise
+from aiohaul.airflow.session_pool import _shared, shared_session
 from aiohaul.airflow.timing import Clock
+from aiohaul.airflow.triggers import HaulTrigger
+from aiohaul.airflow.xcom import MAX_PAYLOAD, failed, short_report
 from aiohaul.report import DestinationReport, Failure, InvocationReport, TransferReport
-from fake_ecs import FakeEcs
-from fake_lambda import FakeLambda, returning
+from aiohaul.results import Invocation
+from tests.orchestrators.supervisor import Supervisor
+from tests.support.fake_ecs import FakeEcs
+from tests.support.fake_lambda import FakeLambda, failing, returning
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 ATTEMPT: dict[str, Any] = {
@@ -41,41 +53,23 @@ CLOCK = {"begun": 0.0, "limit": None}
 HANDLERS = "opentaskpy.addons.aws.remotehandlers"
 
 
-class Supervisor:
-    """Airflow's side of a trigger: one XCom, and the state of one task instance."""
-
-    def __init__(self) -> None:
-        self.xcom: Any = None
-        self.state = "deferred"
-
-    async def asend(self, message: Any) -> Any:
-        match message:
-            case SetXCom():
-                self.xcom = message.value
-            case GetXCom():
-                return type("Answer", (), {"value": self.xcom})
-            case GetTaskStates():
-                states = {message.run_ids[0]: {"t": self.state}}
-                return type("Answer", (), {"task_states": states})
-        return None
-
-    def send(self, message: Any) -> Any:
-        self.xcom = message.value
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sEcReTkEy")
 
 
 @pytest.fixture
 def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     made = Supervisor()
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
-    Attempt(**ATTEMPT).announce()
+    Attempt(**ATTEMPT).save_first_checkpoint()
     return made
 
 
 def protocol(name: str, url: str) -> dict[str, Any]:
     return {
         "name": f"{HANDLERS}.{name}",
-        "access_key_id": "AKIDEXAMPLE",
-        "secret_access_key": "sEcReTkEy",
         "region_name": "eu-west-1",
         "endpoint_url": url,
     }
@@ -138,7 +132,7 @@ async def test_session_ends_with_the_last_one_even_if_that_is_cancelled() -> Non
     user.cancel()
     with pytest.raises(asyncio.CancelledError):
         await user
-    with pytest.raises(aiohaul.SessionError, match="has ended"):
+    with pytest.raises(aiohaul.SessionError, match="is closed"):
         await session.s3().find("bucket")
 
 
@@ -198,7 +192,7 @@ async def test_function_is_not_called_again() -> None:
         assert len(server.invocations) == 1
     assert (first["ok"], second["ok"]) == (True, False)
     with pytest.raises(AirflowFailException, match="was not called again"):
-        judged(second)
+        report_or_raise(second)
 
 
 async def test_durable_function_is_started_by_name_and_stopped_on_kill(
@@ -254,28 +248,47 @@ def test_failures_are_counted_and_the_first_are_told() -> None:
     assert event["report"]["failed"] == 10_000
     assert len(json.dumps(event)) < 10_000
     with pytest.raises(AirflowException, match="TransferError: it failed"):
-        judged(event)
+        report_or_raise(event)
 
 
-@pytest.mark.parametrize(("size", "whole"), [(10, True), (LARGEST_PAYLOAD, False)])
+@pytest.mark.parametrize(("size", "whole"), [(10, True), (MAX_PAYLOAD, False)])
 def test_large_answers_of_functions_are_left_out(size: int, whole: bool) -> None:
     report = InvocationReport("f", "RequestResponse", 200, "x" * size, "log", None, None, 1.0)
-    answer = told(report)
+    answer = short_report(report)
     assert (answer["payload"] is not None) == whole
     assert answer["payload_size"] == size + 2
 
 
 def test_answer_to_a_secret_payload_is_left_out() -> None:
     report = InvocationReport("f", "RequestResponse", 200, "x", "x", None, None, 1.0, secret=True)
-    assert told(report)["payload"] is None
+    assert short_report(report)["payload"] is None
+
+
+def test_event_of_a_function_that_failed_has_its_report() -> None:
+    invocation = Invocation(
+        function="f",
+        status=200,
+        payload={"errorMessage": "no"},
+        log_tail="END",
+        function_error="Handled",
+        version=None,
+        request_id=None,
+        seconds=1.0,
+    )
+    event = failed(aiohaul.FunctionError("f failed", invocation))
+    assert (event["report"]["ok"], event["report"]["payload"]) == (False, {"errorMessage": "no"})
 
 
 def test_time_is_counted_from_the_first_start() -> None:
     clock = Clock.of(100.0, 50.0, None, 30.0)
     assert clock.limit == 30.0
-    assert (clock.left(110.0), clock.left(110.0, 15.0), clock.left(200.0)) == (20.0, 5.0, 0.0)
+    assert (clock.remaining(110.0), clock.remaining(110.0, 15.0), clock.remaining(200.0)) == (
+        20.0,
+        5.0,
+        0.0,
+    )
     definition = {"source": {"bucket": "b", "fileWatch": {"timeout": 60, "sleepTime": 1}}}
-    assert clock.wound_on(definition, 120.0)["source"]["fileWatch"] == {
+    assert clock.with_remaining_time(definition, 120.0)["source"]["fileWatch"] == {
         "timeout": 40.0,
         "sleepTime": 1,
     }
@@ -285,7 +298,58 @@ def test_time_is_counted_from_the_first_start() -> None:
 @pytest.mark.parametrize("wrong", [[], {"type": "transfer"}, {"type": "batch", "tasks": []}])
 def test_wrong_definition_is_not_tried_again(wrong: Any) -> None:
     with pytest.raises(AirflowFailException):
-        checked(wrong)
+        checked_definition(wrong)
+
+
+SECRETS = ["secret_access_key", "session_token", "assume_role_external_id"]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("value", ["sEcReTkEy", "{{ var.value.key }}"])
+def test_keys_in_a_definition_are_refused_before_airflow_stores_them(name: str, value: str) -> None:
+    """When the DAG is read, after the templates are rendered, and where a trigger is made."""
+    s3 = {"name": f"{HANDLERS}.s3.S3Transfer"}
+    with_keys = s3 | {name: value}
+    source = {"bucket": "in", "fileRegex": "x", "protocol": s3}
+    for where, definition in (
+        ("source", {"type": "transfer", "source": source | {"protocol": with_keys}}),
+        (
+            "destination[0]",
+            {
+                "type": "transfer",
+                "source": source,
+                "destination": [{"bucket": "out", "protocol": with_keys}],
+            },
+        ),
+    ):
+        for made in (
+            lambda d=definition: TransferOperator(task_id="t", definition=d),
+            lambda d=definition: TransferTrigger(d, ATTEMPT, CLOCK),
+        ):
+            with pytest.raises(aiohaul.DefinitionError, match=r"aws_conn_id") as refused:
+                made()
+            assert refused.value.path == f"{where}.protocol.{name}"
+            assert value not in str(refused.value)
+        with pytest.raises(AirflowFailException, match="aws_conn_id"):
+            checked_definition(definition)
+    with pytest.raises(aiohaul.DefinitionError, match="aws_conn_id"):
+        FileWatchSensor(task_id="t", bucket="b", file_regex="x", protocol={name: value})
+
+
+def test_definition_that_a_template_gives_is_checked_before_a_trigger_is_made() -> None:
+    operator = TransferOperator(task_id="t", definition="{{ var.json.definition }}")  # type: ignore[arg-type]
+    operator.definition = {
+        "type": "execution",
+        "bucket": "b",
+        "key": "k",
+        "protocol": {
+            "name": f"{HANDLERS}.s3.S3Execution",
+            "access_key_id": "a",
+            "secret_access_key": "sEcReTkEy",
+        },
+    }
+    with pytest.raises(AirflowFailException, match=r"protocol\.secret_access_key: .*aws_conn_id"):
+        operator.execute({})
 
 
 def test_watch_that_times_out_is_a_timeout_of_the_sensor() -> None:
@@ -297,6 +361,79 @@ def test_watch_that_times_out_is_a_timeout_of_the_sensor() -> None:
 
 
 # Connections
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.parametrize(
+    ("payload", "sent"), [('{"day": "2026-01-31"}', {"day": "2026-01-31"}), ("day", "day")]
+)
+def test_payload_that_tojson_wrote_is_an_object(payload: str, sent: Any) -> None:
+    definition = {
+        "type": "execution",
+        "functionArn": "report",
+        "payload": payload,
+        "protocol": protocol("lambda.LambdaExecution", "http://127.0.0.1:1"),
+    }
+    operator = LambdaOperator(task_id="t", definition=definition)
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, id=UUID(TOKEN))
+    with pytest.raises(TaskDeferred) as e:
+        operator.execute({"ti": ti})
+    trigger = e.value.trigger
+    assert isinstance(trigger, LambdaTrigger)
+    assert trigger.definition["payload"] == sent
+
+
+@pytest.mark.usefixtures("supervisor")
+async def test_what_a_failed_function_gave_is_in_the_log_of_the_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = _lines_of(monkeypatch)
+    async with FakeLambda(
+        functions={"report": failing({"errorMessage": "no"}, log="END")}
+    ) as server:
+        event = await outcome(function(server.url))
+    assert (event["ok"], event["report"]["ok"]) == (False, False)
+    assert 'payload: {"errorMessage": "no"}' in lines
+    assert "END" in lines
+
+
+@pytest.mark.usefixtures("supervisor")
+async def test_log_problem_is_in_the_log_of_the_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = _lines_of(monkeypatch)
+    async with FakeEcs(log_group="/ecs/other", status="STOPPED") as server:
+        trigger = fargate(server.url, cloudwatchLogGroupName="/ecs/work")
+        running = asyncio.ensure_future(outcome(trigger))
+        await server.until(lambda: len(server.tasks) == 1)
+        server.end(next(iter(server.tasks)), 0)
+        assert (await running)["ok"] is True
+    assert len([line for line in lines if "but to /ecs/other" in line]) == 1
+
+
+def _lines_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines of the triggers' own log."""
+    lines: list[str] = []
+
+    class Log:
+        def __getattr__(self, level: str) -> Any:
+            return lambda message, *values: lines.append(message % values)
+
+    monkeypatch.setattr(HaulTrigger, "log", Log())
+    return lines
+
+
+async def test_missing_default_connection_is_the_environment(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def missing(conn_id: str) -> None:
+        raise AirflowNotFoundException(conn_id)
+
+    monkeypatch.setattr("airflow.sdk.BaseHook.aget_connection", missing)
+    assert await connection_settings("aws_default") == aiohaul.Settings()
+    assert "the connection aws_default does not exist" in caplog.text
+    with pytest.raises(AirflowNotFoundException):
+        await connection_settings("aws_other")
 
 
 def test_connection_gives_keys_role_and_endpoint() -> None:

@@ -1,4 +1,4 @@
-"""A Prefect flow that awaits the library, in Prefect itself: the README's example."""
+"""A Prefect flow that awaits the library, in Prefect itself: the guide's example."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
 import aiohaul
-from examples import example
-from fake_ecs import FakeEcs
-from store import Store, store
+from tests.support.fake_ecs import FakeEcs
+from tests.support.markdown_files import example
+from tests.support.store import Store, store
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -55,17 +55,17 @@ async def definition(s3: Store) -> tuple[dict[str, Any], str]:
 
 @pytest.mark.smoke
 async def test_flow_hauls(s3: Store) -> None:
-    readme = example("from prefect import flow")
+    guide = example("from prefect import flow")
     task, outbox = await definition(s3)
-    assert await readme.night([task, task]) == [2, 2]
+    assert await guide.night([task, task]) == [2, 2]
     assert await s3.keys(outbox) == ["in/a.txt", "in/b.txt"]
 
 
 async def test_failed_transfer_fails_the_flow(s3: Store) -> None:
-    readme = example("from prefect import flow")
+    guide = example("from prefect import flow")
     task, _ = await definition(s3)
     task["source"]["fileRegex"] = "nothing"
-    state = await readme.night([task], return_state=True)
+    state = await guide.night([task], return_state=True)
     assert state.is_failed()
     with pytest.raises(ExceptionGroup) as failed:
         await state.result()

@@ -1,6 +1,7 @@
-"""Airflow: deferrable operators, and the triggers that await aiohaul on the triggerer's loop.
+"""Deferrable operators, a sensor and triggers for Airflow.
 
-They need Airflow 3.3 or later, which comes with ``aiohaul[airflow]``.
+The triggers run aiohaul on the event loop of Airflow's triggerer. Install ``aiohaul[airflow]``,
+which requires Airflow 3.3 or later.
 """
 
 from aiohaul.airflow.operators import FargateOperator, LambdaOperator, TransferOperator

@@ -1,8 +1,8 @@
-"""One try of a task instance, and what Airflow's database keeps of it while it is deferred.
+"""Saves the state of the work of a deferred task in Airflow's database.
 
-A trigger is started again from the beginning whenever its triggerer restarts. So that it neither
-starts work twice nor calls a function twice, it leaves a mark: an XCom of a few bytes. Airflow
-removes a task instance's XComs when its next try begins, and not when a deferred one goes on.
+A triggerer that restarts runs its triggers from the beginning. So that a trigger does not start
+work twice, the trigger saves a checkpoint, which is an XCom of a few bytes. Airflow removes the
+XComs of a task instance when the next try begins, but not when a deferred task resumes.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from typing import Any, Self
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom
 
-#: The XCom that holds the mark.
+#: The key of the XCom that contains the checkpoint.
 KEY = "aiohaul"
 _DEFERRED = "deferred"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """What is known of the work of a try.
+class Checkpoint:
+    """The saved state of the work of one try.
 
     Attributes:
-        begun: it may have begun.
-        started: the ARN of what was started; None if that is not known.
+        begun: True if the work may have begun.
+        started: the ARN of the Fargate task or durable execution that the trigger started; None
+            if no ARN was saved.
     """
 
     begun: bool
@@ -36,11 +37,11 @@ class Attempt:
     """One try of a task instance.
 
     Attributes:
-        dag_id: as Airflow has it.
-        run_id: as Airflow has it.
-        task_id: as Airflow has it.
-        map_index: as Airflow has it; -1 where nothing is mapped.
-        token: 32 hexadecimal digits, of this try alone: Airflow gives each try a new UUID.
+        dag_id: the id of the DAG.
+        run_id: the id of the DAG run.
+        task_id: the id of the task in the DAG.
+        map_index: the index of a mapped task; -1 for a task that is not mapped.
+        token: the UUID that Airflow gives each try, as 32 hexadecimal digits.
     """
 
     dag_id: str
@@ -51,7 +52,11 @@ class Attempt:
 
     @classmethod
     def of(cls, ti: Any) -> Self:
-        """The try that a running task instance is."""
+        """Return the try of a running task instance.
+
+        Args:
+            ti: the task instance, from Airflow's context.
+        """
         return cls(
             dag_id=ti.dag_id,
             run_id=ti.run_id,
@@ -61,30 +66,33 @@ class Attempt:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The try as JSON."""
+        """Return the try as a JSON object."""
         return asdict(self)
 
-    def announce(self) -> None:
-        """Leave the first mark, in the worker, before the task is deferred.
+    def save_first_checkpoint(self) -> None:
+        """Save a checkpoint without work, in the worker, before the task is deferred.
 
         Raises:
-            AirflowRuntimeError: Airflow did not take it.
+            AirflowRuntimeError: Airflow did not save the checkpoint.
         """
-        task_runner.SUPERVISOR_COMMS.send(self._mark(begun=False, started=None))
+        task_runner.SUPERVISOR_COMMS.send(self._checkpoint(begun=False, started=None))
 
-    async def mark(self, started: str | None = None) -> None:
-        """Write down that the work is begun.
+    async def save_checkpoint(self, started: str | None = None) -> None:
+        """Save a checkpoint of work that has begun.
 
         Args:
-            started: the ARN of what was started.
+            started: the ARN of the Fargate task or durable execution; None if there is no ARN.
 
         Raises:
-            AirflowRuntimeError: Airflow did not take it.
+            AirflowRuntimeError: Airflow did not save the checkpoint.
         """
-        await _ask(self._mark(begun=True, started=started))
+        await _ask(self._checkpoint(begun=True, started=started))
 
-    async def marked(self) -> Mark | None:
-        """The last mark of this try; None if another try has begun since.
+    async def load_checkpoint(self) -> Checkpoint | None:
+        """Return the last checkpoint of this try.
+
+        Returns:
+            The checkpoint. None if there is none, because another try has begun.
 
         Raises:
             AirflowRuntimeError: Airflow did not answer.
@@ -92,13 +100,14 @@ class Attempt:
         value = (await _ask(GetXCom(key=KEY, **self._instance()))).value
         if not isinstance(value, dict) or value.get("try") != self.token:
             return None
-        return Mark(begun=value["begun"], started=value["started"])
+        return Checkpoint(begun=value["begun"], started=value["started"])
 
     async def still_deferred(self) -> bool:
-        """True if this very try is deferred: then another triggerer goes on with it.
+        """Return True if Airflow still lists this try as deferred, so another triggerer resumes it.
 
-        A triggerer that could not reach the database for half a minute loses its triggers to
-        another one, and cancels them once it finds out, as if a user had killed their tasks.
+        If a triggerer does not reach the database for half a minute, Airflow moves its triggers to
+        another triggerer. The first triggerer then cancels its triggers in the same way as if a
+        user had killed their tasks. This method tells the two cases apart.
 
         Raises:
             AirflowRuntimeError: Airflow did not answer.
@@ -112,9 +121,9 @@ class Attempt:
             )
         )
         states = answer.task_states.get(self.run_id, {}).values()
-        return _DEFERRED in states and await self.marked() is not None
+        return _DEFERRED in states and await self.load_checkpoint() is not None
 
-    def _mark(self, *, begun: bool, started: str | None) -> SetXCom:
+    def _checkpoint(self, *, begun: bool, started: str | None) -> SetXCom:
         value: dict[str, Any] = {"try": self.token, "begun": begun, "started": started}
         return SetXCom(key=KEY, value=value, **self._instance())
 
@@ -128,11 +137,11 @@ class Attempt:
 
 
 async def _ask(message: Any) -> Any:
-    """Ask whoever supervises this process: the triggerer, or the worker.
+    """Send a message to Airflow's supervisor of this process, and return the answer.
 
-    Airflow's own functions for this go through the XCom backend, which may block the loop.
+    Airflow's own functions for XComs use the XCom backend, which may block the event loop.
     """
     supervisor = task_runner.SUPERVISOR_COMMS
     if hasattr(supervisor, "asend"):
         return await supervisor.asend(message)
-    return supervisor.send(message)  # `airflow dags test`, all in one process
+    return supervisor.send(message)  # in `airflow dags test`, which has one process

@@ -1,4 +1,4 @@
-"""A sensor for files in S3, which waits in the triggerer and holds no slot of a worker."""
+"""A sensor that waits for objects in S3. It runs in the triggerer, and occupies no worker slot."""
 
 from __future__ import annotations
 
@@ -11,28 +11,36 @@ from airflow.sdk import BaseSensorOperator, Context
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from aiohaul.airflow.attempts import Attempt
-from aiohaul.airflow.operators import checked, judged, seconds
-from aiohaul.airflow.telling import Json
+from aiohaul.airflow.connection import refuse_keys
+from aiohaul.airflow.operators import checked_definition, report_or_raise, seconds
 from aiohaul.airflow.timing import MARGIN, Clock
 from aiohaul.airflow.triggers import FileWatchTrigger
+from aiohaul.airflow.xcom import Json
 from aiohaul.tasks.definition import S3_TRANSFER, Transfer
 
-_TOO_LATE = {"WatchTimeoutError", "OutOfTimeError"}
+_TIMEOUTS = {"WatchTimeoutError", "OutOfTimeError"}
 
 
 class FileWatchSensor(BaseSensorOperator):
-    """Waits for files. Sensors of one directory share their listings.
+    """Waits until objects in a directory of a bucket match. AWS: ListObjectsV2.
 
-    ``poke_interval``, ``timeout`` and ``soft_fail`` are Airflow's; ``mode`` is without effect.
+    Sensors of one directory share their listings. Airflow's ``poke_interval``, ``timeout`` and
+    ``soft_fail`` apply; ``mode`` has no effect.
 
     Args:
-        bucket: where to look. Templated.
+        bucket: the bucket. Templated.
         directory: without leading or trailing "/"; "" is the whole bucket. Templated.
-        file_regex: matched from the start of the name. Templated.
-        conditionals: ``size``, ``age`` and ``count``, as a definition has them. Templated.
-        protocol: further keys of a definition's ``protocol``, such as ``region_name``. Templated.
-        aws_conn_id: a connection of type ``aws`` for what that leaves open. Templated.
-        kwargs: those of Airflow's BaseSensorOperator.
+        file_regex: a regex, matched from the start of the name. Templated.
+        conditionals: the conditions ``size``, ``age`` and ``count`` of a task definition.
+            Templated.
+        protocol: more keys for the ``protocol`` of the task definition, such as ``region_name``.
+            Without keys, because Airflow stores it in its metadata database. Templated.
+        aws_conn_id: a connection of type ``aws``, for settings that are missing in ``protocol``.
+            Templated.
+        kwargs: the arguments of Airflow's BaseSensorOperator.
+
+    Raises:
+        DefinitionError: ``protocol`` has a secret key, a session token or an external id.
     """
 
     template_fields: Sequence[str] = (
@@ -55,6 +63,7 @@ class FileWatchSensor(BaseSensorOperator):
         aws_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
+        refuse_keys({"protocol": protocol})  # when the DAG is read: before Airflow stores it
         super().__init__(**kwargs)
         self.bucket = bucket
         self.directory = directory
@@ -64,14 +73,14 @@ class FileWatchSensor(BaseSensorOperator):
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> None:
-        """Defer until the files are there.
+        """Check the arguments, and defer the task until the objects exist.
 
         Raises:
             AirflowFailException: an argument is wrong.
         """
         clock = Clock.of(time.time(), self.timeout + 1, seconds(self.execution_timeout))
         trigger = FileWatchTrigger(
-            definition=checked(self.definition(), Transfer),
+            definition=checked_definition(self.definition(), Transfer),
             attempt=Attempt.of(context["ti"]).as_dict(),
             clock=clock.as_dict(),
             aws_conn_id=self.aws_conn_id,
@@ -83,18 +92,18 @@ class FileWatchSensor(BaseSensorOperator):
         )
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Json:  # noqa: ARG002  # Airflow hands it in
-        """Return the report, which becomes the task's XCom.
+        """Return the report of the watch, which Airflow stores as the XCom of the task.
 
         Raises:
-            AirflowSensorTimeout: nothing was there in time.
+            AirflowSensorTimeout: no object matched before the timeout.
             AirflowException: the watch failed.
         """
-        if event.get("kind") in _TOO_LATE:
+        if event.get("kind") in _TIMEOUTS:
             raise AirflowSensorTimeout(event["error"])
-        return judged(event)
+        return report_or_raise(event)
 
     def definition(self) -> dict[str, Any]:
-        """The watch as a task definition."""
+        """Return the task definition of this sensor's watch."""
         conditionals = {**(self.conditionals or {}), "checkDuringFilewatch": True}
         return {
             "type": "transfer",

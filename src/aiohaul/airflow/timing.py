@@ -1,4 +1,4 @@
-"""Pure: how much time is left to work that may have begun in another process."""
+"""Computes the remaining time of work that may have begun in another process. Does no I/O."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-#: Seconds after the trigger's own deadline at which Airflow itself gives the task up: the trigger
-#: is the one that can stop the work, and has that long for it.
+#: Seconds between the timeout of the trigger and Airflow's timeout of the task. The trigger stops
+#: the work in this time.
 MARGIN = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """When work began, and by when it has to be done, on the clock of the wall.
+    """The start and the time limit of work, in wall-clock time.
+
+    Wall-clock time is the same for the worker and all triggerers; monotonic time is not.
 
     Attributes:
-        begun: seconds since 1970.
-        limit: seconds from then on; None is as long as it takes.
+        begun: the start, in seconds since 1970.
+        limit: the time limit, in seconds after the start; None has no limit.
     """
 
     begun: float
@@ -26,33 +28,46 @@ class Clock:
 
     @classmethod
     def of(cls, begun: float, *limits: float | None) -> Self:
-        """A clock with the tightest of these limits, in seconds."""
+        """Return a clock with the smallest of several time limits.
+
+        Args:
+            begun: the start, in seconds since 1970.
+            limits: time limits in seconds; None has no limit.
+        """
         given = [limit for limit in limits if limit is not None]
         return cls(begun=begun, limit=min(given, default=None))
 
     def as_dict(self) -> dict[str, Any]:
-        """The clock as JSON."""
+        """Return the clock as a JSON object."""
         return asdict(self)
 
-    def left(self, now: float, limit: float | None = None) -> float:
-        """Seconds that are left at ``now``, of a limit of the work's own too; at least 0.
+    def remaining(self, now: float, limit: float | None = None) -> float:
+        """Return the seconds that remain at the time ``now``: at least 0, infinity without a limit.
 
         Args:
-            now: seconds since 1970.
-            limit: seconds from the beginning; None is as long as it takes.
+            now: the current time, in seconds since 1970.
+            limit: another time limit, in seconds after the start; None has no limit.
         """
         limits = (each for each in (self.limit, limit) if each is not None)
-        return max(min(limits, default=math.inf) - self._gone(now), 0.0)
+        return max(min(limits, default=math.inf) - self._elapsed(now), 0.0)
 
-    def wound_on(self, definition: Mapping[str, Any], now: float) -> Mapping[str, Any]:
-        """The definition of a transfer, whose watch has been waiting since the beginning."""
+    def with_remaining_time(self, definition: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+        """Return a definition whose watch has a shorter timeout.
+
+        The timeout is reduced by the time that has passed since the start. A definition without a
+        watch is returned unchanged.
+
+        Args:
+            definition: the definition of a transfer.
+            now: the current time, in seconds since 1970.
+        """
         source = definition.get("source", {})
         watch = source.get("fileWatch")
         if not watch or "timeout" not in watch:
             return definition
-        timeout = max(watch["timeout"] - self._gone(now), 0.0)
+        timeout = max(watch["timeout"] - self._elapsed(now), 0.0)
         watch = {**watch, "timeout": timeout}
         return {**definition, "source": {**source, "fileWatch": watch}}
 
-    def _gone(self, now: float) -> float:
+    def _elapsed(self, now: float) -> float:
         return max(now - self.begun, 0.0)

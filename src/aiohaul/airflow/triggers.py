@@ -1,13 +1,13 @@
-"""Triggers: work that is awaited on the triggerer's event loop, thousands of them on one Session.
+"""Airflow triggers that await work on the event loop of the triggerer.
 
-What ends a trigger, and what that means here:
+Thousands of triggers share one Session. A trigger ends before its work in three cases:
 
-- A user kills, clears or marks the task: Airflow cancels ``run``, and then calls ``on_kill``,
-  which stops what runs at AWS.
-- The triggerer ends, or restarts: ``run`` is cancelled, and nothing is stopped. The trigger is
-  started again from the beginning, here or elsewhere, and goes on with what runs already.
-- The time is up: the trigger stops the work itself, and tells so. Where no trigger is alive to do
-  it, the operator does, when Airflow gives the task up.
+- A user kills, clears or marks the task. Airflow cancels ``run``, and then calls ``on_kill``, which
+  stops the work at AWS.
+- The triggerer ends or restarts. Airflow cancels ``run``, and the work at AWS continues. Then
+  Airflow starts the trigger again, in any triggerer, and the trigger resumes the work.
+- The work exceeds a timeout. The trigger stops the work, and fails the task. If no triggerer runs,
+  the operator stops the work when Airflow's own timeout ends the task.
 """
 
 from __future__ import annotations
@@ -24,45 +24,53 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from aiohaul.airflow.attempts import Attempt
-from aiohaul.airflow.connection import connection_settings
-from aiohaul.airflow.sharing import shared_session
-from aiohaul.airflow.telling import Json, failed, payload, succeeded, told
+from aiohaul.airflow.connection import connection_settings, refuse_keys
+from aiohaul.airflow.session_pool import shared_session
 from aiohaul.airflow.timing import Clock
-from aiohaul.cancellation import in_own_task, to_its_end
-from aiohaul.compute.logs import LogLine
+from aiohaul.airflow.xcom import Json, failed, payload, short_report, succeeded
+from aiohaul.cancellation import in_own_task, run_shielded
 from aiohaul.errors import (
     DurableTimeoutError,
+    FargateTaskError,
     HaulError,
     OutcomeUnknownError,
     ServiceError,
 )
-from aiohaul.hidden import Hidden
+from aiohaul.logs import one_line, warnings_to
+from aiohaul.results import LogLine
+from aiohaul.sensitive import Sensitive
 from aiohaul.session import Session
+from aiohaul.tasks.compute_definition import FargateCall, LambdaCall
 from aiohaul.tasks.definition import parse
-from aiohaul.tasks.execution import fargate_report, run_lambda
-from aiohaul.tasks.executions import FargateCall, LambdaCall
+from aiohaul.tasks.execution import fargate_report, output_of, report_of, run_lambda
 from aiohaul.tasks.run import run
 
 
 class OutOfTimeError(HaulError):
-    """The work was not done within the task's own timeout, and was ended."""
+    """The work exceeded the timeout of the task, and the trigger stopped the work."""
 
 
 class _Event(TriggerEvent):
-    """An event that keeps what a function answered out of the triggerer's log."""
+    """An event whose repr contains no response of a function, because the triggerer logs it."""
 
     def __repr__(self) -> str:
         return f"TriggerEvent<ok={self.payload['ok']}>"
 
 
 class HaulTrigger(BaseTrigger):
-    """What the triggers have in common. Everything in them is JSON, and stored encrypted.
+    """The base class of the triggers.
+
+    The arguments of a trigger are JSON. Airflow stores them encrypted in its database.
 
     Args:
-        definition: the task definition, rendered.
-        attempt: the try of the task instance that waits.
-        clock: when it began, and its limit.
-        aws_conn_id: a connection for what the definition leaves open; None is the environment.
+        definition: the task definition, with all templates rendered.
+        attempt: the try of the task instance, as ``Attempt.as_dict`` returns it.
+        clock: the start and the time limit of the work, as ``Clock.as_dict`` returns them.
+        aws_conn_id: a connection for settings that are missing in the definition. With None the
+            credentials of the environment apply.
+
+    Raises:
+        DefinitionError: a ``protocol`` has a secret key, a session token or an external id.
     """
 
     def __init__(
@@ -72,6 +80,7 @@ class HaulTrigger(BaseTrigger):
         clock: Mapping[str, Any],
         aws_conn_id: str | None = None,
     ) -> None:
+        refuse_keys(definition)
         super().__init__()
         self.definition = definition
         self.attempt = Attempt(**attempt)
@@ -79,11 +88,11 @@ class HaulTrigger(BaseTrigger):
         self.aws_conn_id = aws_conn_id
 
     def __repr__(self) -> str:
-        # A definition may hold keys.
+        # The definition is left out, because its payload may be secret.
         return f"<{type(self).__name__} of {self.attempt.dag_id}.{self.attempt.task_id}>"
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The class, and the arguments that make it again."""
+        """Return the import path of this class, and the arguments to make the trigger again."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "definition": dict(self.definition),
             "attempt": self.attempt.as_dict(),
@@ -92,41 +101,47 @@ class HaulTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Do the work, and yield the one event that says how it ended."""
+        """Do the work, and yield one event with the report or the error."""
         yield _Event(await self._outcome())
 
     @in_own_task
     async def _outcome(self) -> Json:
         try:
-            async with shared_session(await connection_settings(self.aws_conn_id)) as session:
-                return succeeded(await self._work(session))
+            with warnings_to(self.log.warning):
+                async with shared_session(await connection_settings(self.aws_conn_id)) as session:
+                    return succeeded(await self._work(session))
         except HaulError as error:
+            # _log_line has logged the lines of a Fargate task already.
+            for line in [] if isinstance(error, FargateTaskError) else output_of(report_of(error)):
+                self.log.warning("%s", one_line(line))
             return failed(error)
 
     async def _work(self, session: Session) -> Json:
-        """Do the work: its report."""
+        """Do the work, and return its report."""
         raise NotImplementedError
 
     @property
     def _inline(self) -> bool:
-        """True in ``airflow dags test``: no triggerer would go on with what is left running."""
+        """True in ``airflow dags test``, where no triggerer could resume the work later."""
         return self.trigger_id is None
 
-    def _left(self, limit: float | None = None) -> float | None:
-        """Seconds that are left; None is as long as it takes."""
-        left = self.clock.left(time.time(), limit)
-        return None if left == math.inf else left
+    def _remaining(self, limit: float | None = None) -> float | None:
+        """Return the seconds that remain until the time limit; None if there is no limit."""
+        remaining = self.clock.remaining(time.time(), limit)
+        return None if remaining == math.inf else remaining
 
 
 class TransferTrigger(HaulTrigger):
-    """Awaits a transfer. Cancelled, it leaves no open upload and no half-written file.
+    """Runs a transfer. If Airflow cancels the trigger, the transfer aborts its multipart uploads.
+
+    A cancelled transfer also leaves no partly written file.
 
     Args:
         definition: a transfer, or an S3 execution.
-        attempt: as above.
-        clock: as above.
-        aws_conn_id: as above.
-        journal: a file in which the transfer writes down what it has done.
+        attempt: as in :class:`HaulTrigger`.
+        clock: as in :class:`HaulTrigger`.
+        aws_conn_id: as in :class:`HaulTrigger`.
+        journal: the file of the transfer's journal; None uses no journal.
     """
 
     def __init__(
@@ -141,58 +156,69 @@ class TransferTrigger(HaulTrigger):
         self.journal = journal
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The class, and the arguments that make it again."""
+        """Return the import path of this class, and the arguments to make the trigger again."""
         name, arguments = super().serialize()
         return name, arguments | {"journal": self.journal}
 
     async def _work(self, session: Session) -> Json:
-        with anyio.move_on_after(self._left()):
-            definition = self.clock.wound_on(self.definition, time.time())
+        with anyio.move_on_after(self._remaining()):
+            definition = self.clock.with_remaining_time(self.definition, time.time())
             journal = Path(self.journal) if self.journal else None
-            return told(await run(definition, session=session, journal=journal))
-        raise OutOfTimeError(f"the transfer was not done within {self.clock.limit:g} s")
+            return short_report(await run(definition, session=session, journal=journal))
+        raise OutOfTimeError(
+            f"the transfer did not finish within its timeout of {self.clock.limit:g} s, and was"
+            " stopped. Use a longer timeout, or copy fewer objects"
+        )
 
 
 class FileWatchTrigger(TransferTrigger):
-    """Awaits a file watch: a transfer without a destination."""
+    """Runs a file watch, which is a transfer without a destination."""
 
 
 class _RemoteTrigger(HaulTrigger):
-    """Work that goes on at AWS whether or not anybody waits for it."""
+    """Awaits work that continues at AWS without this process."""
 
-    #: What was started, once that is known. A next try of the task removes the mark of this one.
+    #: The ARN of the Fargate task or durable execution that was started. It is stored here too,
+    #: because Airflow removes the checkpoint when the next try of the task begins.
     _arn: str | None = None
 
     async def on_kill(self) -> None:
-        """Stop the work at AWS: a user has ended the task.
+        """Stop the work at AWS. Airflow calls this method when a user has ended the task.
 
-        Airflow cancels this again every second, and it goes on all the same.
+        Airflow cancels the call every second. The call ignores the cancellation until the work is
+        stopped.
         """
-        await to_its_end(self._kill, math.inf, _ignore)
+        await run_shielded(self._kill, math.inf)
 
     async def _kill(self) -> None:
-        if await self._goes_on():
-            self.log.warning("another triggerer goes on with this task: nothing is stopped")
+        if await self._is_resumed_elsewhere():
+            self.log.warning("the work at AWS continues, because another triggerer resumes it")
             return
         await self.stop()
 
-    async def _goes_on(self) -> bool:
-        """True if this was no kill, but the loss of the trigger to another triggerer."""
+    async def _is_resumed_elsewhere(self) -> bool:
+        """Return True if another triggerer runs this trigger now, so no user has ended the task."""
         try:
             return await self.attempt.still_deferred()
         except AirflowRuntimeError:
-            self.log.exception("Airflow does not say whether this task was killed")
+            self.log.exception(
+                "reading the state of task %s from Airflow failed: stopping its work at AWS, as if"
+                " a user had killed the task",
+                self.attempt.task_id,
+            )
             return False
 
     async def stop(self) -> None:
-        """Stop what this try of the task has started, if it still runs.
+        """Stop the work of this try of the task at AWS, if the work still runs.
+
+        AWS: StopTask, or StopDurableExecution.
 
         Raises:
-            HaulError: AWS cannot be asked to.
+            HaulError: the work cannot be stopped.
         """
         started = self._arn
-        if started is None and (mark := await self.attempt.marked()) is not None:
-            started = mark.started
+        if started is None and (checkpoint := await self.attempt.load_checkpoint()) is not None:
+            started = checkpoint.started
         async with shared_session(await connection_settings(self.aws_conn_id)) as session:
             await self._stop(session, started)
 
@@ -201,16 +227,19 @@ class _RemoteTrigger(HaulTrigger):
 
 
 class FargateTrigger(_RemoteTrigger):
-    """Awaits a Fargate task, which a restart of the triggerer neither stops nor starts again."""
+    """Runs a Fargate task, and awaits its end.
+
+    A triggerer that restarts neither stops the Fargate task nor starts it again.
+    """
 
     async def _work(self, session: Session) -> Json:
         call = self._call
-        mark = await self.attempt.marked()
-        earlier = mark.started if mark else None
+        checkpoint = await self.attempt.load_checkpoint()
+        earlier = checkpoint.started if checkpoint else None
         if earlier is not None:
             self._arn = earlier
-            self.log.info("going on with %s", earlier)
-        # The first look at a container's log tells it from the beginning.
+            self.log.info("resuming the Fargate task %s", earlier)
+        # A trigger that resumes also reads the log of the container from the beginning.
         result = await session.fargate(call.settings).run(
             call.cluster,
             call.task_family,
@@ -218,29 +247,31 @@ class FargateTrigger(_RemoteTrigger):
             overrides=call.overrides,
             container=call.container,
             log_group=call.log_group,
-            timeout=self._left(call.timeout),
+            timeout=self._remaining(call.timeout),
             init_timeout=call.init_timeout,
-            on_log=self._tell,
+            retry_start=call.retry_start,
+            run_task=call.run_task,
+            on_log=self._log_line,
             token=self.attempt.token,
             task=earlier,
             on_start=None if earlier else self._started,
             stop=self._inline,
         )
-        return told(fargate_report(result))
+        return short_report(fargate_report(result))
 
     async def _started(self, arn: str) -> None:
         self._arn = arn
-        self.log.info("started %s", arn)
-        await self.attempt.mark(arn)
+        self.log.info("started the Fargate task %s", arn)
+        await self.attempt.save_checkpoint(arn)
 
-    def _tell(self, line: LogLine) -> None:
+    def _log_line(self, line: LogLine) -> None:
         self.log.info("%s", line.message)
 
     async def _stop(self, session: Session, started: str | None) -> None:
         call = self._call
         handler = session.fargate(call.settings)
         if await handler.stop(call.cluster, self.attempt.token, task=started):
-            self.log.info("the Fargate task was told to stop")
+            self.log.info("sent StopTask for the Fargate task of %s", call.task_family)
 
     @property
     def _call(self) -> FargateCall:
@@ -248,15 +279,16 @@ class FargateTrigger(_RemoteTrigger):
 
 
 class LambdaTrigger(_RemoteTrigger):
-    """Awaits a Lambda function, which is never called twice for one try of the task.
+    """Calls a Lambda function, once for each try of the task, and awaits the response.
 
     Args:
         definition: a Lambda execution.
-        attempt: as above.
-        clock: as above.
-        aws_conn_id: as above.
-        durable: the function is a durable one: it is started by the try's name, waited for
-            through restarts, and stopped when the task is killed.
+        attempt: as in :class:`HaulTrigger`.
+        clock: as in :class:`HaulTrigger`.
+        aws_conn_id: as in :class:`HaulTrigger`.
+        durable: True if the function is a durable function. The durable execution is named after
+            the Airflow try, so a triggerer that restarts finds the same durable execution, and does
+            not start another one. The durable execution is stopped when a user kills the task.
     """
 
     def __init__(
@@ -272,7 +304,7 @@ class LambdaTrigger(_RemoteTrigger):
         self.durable = durable
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The class, and the arguments that make it again."""
+        """Return the import path of this class, and the arguments to make the trigger again."""
         name, arguments = super().serialize()
         return name, arguments | {"durable": self.durable}
 
@@ -280,31 +312,37 @@ class LambdaTrigger(_RemoteTrigger):
         call = cast("LambdaCall", parse(self.definition))
         if self.durable:
             return await self._until_done(session, call)
-        mark = await self.attempt.marked()
-        if mark is None or mark.begun:
+        checkpoint = await self.attempt.load_checkpoint()
+        if checkpoint is None or checkpoint.begun:
             raise OutcomeUnknownError(
-                "it was called before the triggerer restarted, and the answer was lost with it.",
-                advice="It was not called again.",
+                "the triggerer restarted during the call, so the response of the function is lost.",
+                advice="The function was not called again: check whether its work is done.",
                 operation="Invoke",
                 target=call.function,
                 code="TriggererRestarted",
             )
-        await self.attempt.mark()
-        return told(await run_lambda(replace(call, timeout=self._left(call.timeout)), session))
+        await self.attempt.save_checkpoint()
+        return short_report(
+            await run_lambda(replace(call, timeout=self._remaining(call.timeout)), session)
+        )
 
     async def _until_done(self, session: Session, call: LambdaCall) -> Json:
-        """Start a durable execution, or find the one that was started, and wait for its end."""
+        """Start a durable execution, or find the one that runs already, and wait for its end."""
         begun = anyio.current_time()
         handler = session.lambda_(call.settings)
-        secret = isinstance(call.payload, Hidden)
+        secret = isinstance(call.payload, Sensitive)
         arn = await handler.start_durable(
-            call.function, self.attempt.token, call.payload, max_attempts=call.max_attempts
+            call.function,
+            self.attempt.token,
+            call.payload,
+            qualifier=call.qualifier,
+            retries=call.retries,
         )
         self._arn = arn
-        await self.attempt.mark(arn)
+        await self.attempt.save_checkpoint(arn)
         try:
             done = await handler.wait_durable(
-                arn, timeout=self._left(call.timeout), stop=self._inline, secret=secret
+                arn, timeout=self._remaining(call.timeout), stop=self._inline, secret=secret
             )
         except DurableTimeoutError:
             await self._stop(session, arn)
@@ -322,15 +360,18 @@ class LambdaTrigger(_RemoteTrigger):
     async def _stop(self, session: Session, started: str | None) -> None:
         call = cast("LambdaCall", parse(self.definition))
         if started is None:
-            self.log.warning("%s may go on: AWS has no way to stop it", call.function)
+            self.log.warning(
+                "the function %s may still be running, because AWS cannot stop a function",
+                call.function,
+            )
             return
         try:
             await session.lambda_(call.settings).stop_durable(started)
         except ServiceError:
-            self.log.exception("%s may still be running: stop it by hand", started)
+            self.log.exception(
+                "stopping the durable execution %s failed: it may still be running, so stop it by"
+                " hand",
+                started,
+            )
         else:
-            self.log.info("%s was told to stop", started)
-
-
-def _ignore(_: None) -> None:
-    pass
+            self.log.info("sent StopDurableExecution for %s", started)

@@ -1,1 +1,1 @@
-"""The only rooms that know botocore: connections, credentials, configuration and its errors."""
+"""Sends requests to AWS: connections, clients, credentials, retries and errors."""

@@ -1,4 +1,4 @@
-"""The aiobotocore clients of one event loop."""
+"""Creates and shares the Services of one event loop."""
 
 from __future__ import annotations
 
@@ -6,87 +6,71 @@ import os
 import resource
 import warnings
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from copy import copy
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from weakref import WeakValueDictionary
 
 import anyio
-from aiobotocore.config import AioConfig
-from aiobotocore.hooks import AioHierarchicalEmitter
-from aiobotocore.session import AioSession
+import anyio.lowlevel
 
-from aiohaul.aws import models
-from aiohaul.aws.credentials import use_credentials
-from aiohaul.aws.direct.answers import timestamp
-from aiohaul.aws.errors import translated
-from aiohaul.aws.names import resolver
+from aiohaul.aws.adaptive_limiter import AdaptiveLimiter
+from aiohaul.aws.backend import Backend
+from aiohaul.aws.botocore_source import BotocoreSource, Identity
+from aiohaul.aws.direct.plain import PlainS3
+from aiohaul.aws.endpoint_support import EndpointSupport
+from aiohaul.aws.http.connector import Connector
+from aiohaul.aws.http.pool import ConnectionPool
+from aiohaul.aws.http.tls import tls_context
 from aiohaul.aws.owner import Owner
-from aiohaul.aws.pace import Pace
-from aiohaul.aws.plain import check_tls
-from aiohaul.aws.secrecy import quiet
+from aiohaul.aws.plain_settings import PlainSettings, plain_settings
 from aiohaul.aws.service import Service
-from aiohaul.aws.sockets import keepalive_socket
-from aiohaul.aws.transport import Transports
+from aiohaul.aws.tls_policy import check_tls
 from aiohaul.cancellation import in_own_task
-from aiohaul.concurrency import Lock
-from aiohaul.errors import SessionError, SettingsError
+from aiohaul.errors import SessionError
 from aiohaul.settings import Settings
-from aiohaul.shortage import check_descriptors
-from aiohaul.telemetry.otel import active
+from aiohaul.telemetry.otel import is_active
 from aiohaul.threads import run_in_thread
-from aiohaul.version import own_version
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
-#: Invocations of functions that are held at once; each takes a connection, and a file descriptor.
+#: The default maximum of concurrent Lambda invocations. Each one uses a file descriptor.
 MAX_INVOCATIONS = 4096
-#: How long what was cancelled by a Session's end may take to be undone: hundreds of Fargate tasks
-#: are told to stop at the pace that ECS allows.
-_UNDO_TIMEOUT = 120.0
-#: How long closing connections may take when a Session ends.
+#: The maximum number of seconds for the cleanup when a Session is closed. Stopping hundreds of
+#: Fargate tasks takes that long at the rate that ECS allows.
+_CLEANUP_TIMEOUT = 120.0
+#: The maximum number of seconds for closing the connections of a Session.
 _CLOSE_TIMEOUT = 5.0
-#: Services that are kept for the next call, those used last; each is of one identity.
-_KEPT = 128
+#: The number of event loop iterations in which asyncio closes a socket. It needs two.
+_CLOSE_ITERATIONS = 3
+#: The number of Services in the cache of recently used ones. Each one belongs to one identity.
+_CACHED_SERVICES = 128
 
 _Environment = frozenset[tuple[str, str]]
 
 
-class _Identity:
-    """Who sends requests. It lives as long as one of its services is kept, or in use.
-
-    Attributes:
-        lock: held while one of its services is made.
-        session: botocore's, which has its credentials; None until they are settled.
-    """
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.session: AioSession | None = None
-
-
 class Clients:
-    """Clients shared by service and settings, and a bound on the requests in flight.
+    """Creates clients, shares them by service and settings, and limits the requests in flight.
 
-    An async context manager: leaving it closes every connection, whatever happened. It belongs
-    to the event loop and the process that entered it. All services share their connections. Of
-    any number of identities, those that were used last are kept; the others are forgotten once
-    nobody uses them.
+    An async context manager that closes all connections at the end of the block. It belongs to the
+    event loop and the process that entered it. All Services share connections. Recently used
+    Services stay in a cache; the others are freed when no caller uses them.
 
     Args:
-        settings: who and where, for what the settings of a call leave open.
-        max_requests: requests in flight at once for each endpoint of a service; more wait their
-            turn.
-        max_invocations: invocations of functions in flight at once, apart from these: they are
-            held for minutes. Fewer where the process may not open that many files.
-        direct: S3 requests that this library knows go past botocore, where that comes to the
-            same; False sends all of them through it. So does AIOHAUL_DIRECT=0 around.
-        allow_http: endpoints on other machines may be plain http. So may they with
-            AIOHAUL_ALLOW_HTTP=1 around.
-        ca_bundle: a file of certificates to trust instead of the system's; None is botocore's
-            choice (AWS_CA_BUNDLE, or its profile's).
+        settings: the settings that replace missing values of each call.
+        max_requests: the maximum number of requests in flight to each endpoint. Further requests
+            wait. Lowered if the process may not open so many files.
+        max_invocations: the maximum number of Lambda invocations in flight, which are counted
+            separately because each may last minutes. Lowered if the process may not open so many
+            files.
+        direct: True sends known S3 requests without botocore, where the result is the same. False,
+            or AIOHAUL_DIRECT=0 in the environment, sends all requests through botocore.
+        allow_http: True, or AIOHAUL_ALLOW_HTTP=1 in the environment, allows unencrypted HTTP to
+            other machines.
+        ca_bundle: the path of a PEM file with the certificates to trust; None uses botocore's
+            choice (AWS_CA_BUNDLE, or the profile).
     """
 
     def __init__(
@@ -103,25 +87,33 @@ class Clients:
         self.direct = direct and os.environ.get("AIOHAUL_DIRECT") != "0"
         self.allow_http = allow_http or os.environ.get("AIOHAUL_ALLOW_HTTP") == "1"
         self.ca_bundle = ca_bundle
-        self.max_requests = _affordable(max_requests)
-        self.max_invocations = _affordable(max_invocations)
-        self._connector = {"socket_factory": keepalive_socket, **resolver()}
-        self._transports = Transports(plain=self.allow_http, most_kept=self.max_requests)
-        self._identities: WeakValueDictionary[tuple[Settings, _Environment], _Identity] = (
+        self.max_requests = _within_descriptor_limit(max_requests)
+        self.max_invocations = _within_descriptor_limit(max_invocations)
+        self._botocore = BotocoreSource(
+            allow_http=self.allow_http,
+            max_idle=self.max_requests,
+            ca_bundle=ca_bundle,
+            direct=self.direct,
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+        )
+        #: the connections of S3 without botocore, by the trusted certificates
+        self._pools: dict[str | None, ConnectionPool] = {}
+        self._identities: WeakValueDictionary[tuple[Settings, _Environment], Identity] = (
             WeakValueDictionary()
         )
-        self._paces: WeakValueDictionary[tuple[str, bool, str], Pace] = WeakValueDictionary()
+        self._limiters: WeakValueDictionary[tuple[str, bool, str], AdaptiveLimiter] = (
+            WeakValueDictionary()
+        )
+        self._support: WeakValueDictionary[str, EndpointSupport] = WeakValueDictionary()
         self._services: WeakValueDictionary[tuple[str, bool, Settings, _Environment], Service] = (
             WeakValueDictionary()
         )
-        #: the services that are kept, the last used one last
-        self._kept: OrderedDict[Service, None] = OrderedDict()
-        active()  # for the requests of this Session
+        #: recently used Services; the most recently used one is the last
+        self._recent: OrderedDict[Service, None] = OrderedDict()
+        is_active()  # before the first request of this Session
         self._owner = Owner()
-        self._undoable: set[tuple[anyio.CancelScope, anyio.Event]] = set()
+        self._cancelled_on_close: set[tuple[anyio.CancelScope, anyio.Event]] = set()
         self._ending = False
-        self._loader: Any = None
-        self._hooks: AioHierarchicalEmitter | None = None
 
     async def __aenter__(self) -> Self:
         self._owner.enter()
@@ -134,51 +126,66 @@ class Clients:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._owner.check_place()
+        self._owner.check_loop()
         self._ending = True
-        for scope, _ in self._undoable:
+        for scope, _ in self._cancelled_on_close:
             scope.cancel()
-        with anyio.move_on_after(_UNDO_TIMEOUT, shield=True):
-            for _, undone in list(self._undoable):
-                await undone.wait()
+        with anyio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
+            for _, cleaned_up in list(self._cancelled_on_close):
+                await cleaned_up.wait()
         self._owner.ended = True
-        self._kept.clear()
+        self._recent.clear()
         with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
-            await self._transports.end()
+            await self._close_connections()
+
+    async def _close_connections(self) -> None:
+        """Close every connection, and wait until the sockets are closed."""
+        self._end_connections()
+        for _ in range(_CLOSE_ITERATIONS):
+            await anyio.lowlevel.checkpoint()
+
+    def _end_connections(self) -> None:
+        _call_all(self._ends())
+
+    def _ends(self) -> list[Callable[[], None]]:
+        """Return the functions that close all connections."""
+        return [self._botocore.end, *(pool.close for pool in self._pools.values())]
 
     def __del__(self) -> None:
         owner: Owner | None = getattr(self, "_owner", None)
         if owner is None or owner.ended or owner.loop is None:
             return
         owner.ended = True
-        self._transports.end_soon(owner.loop)
+        with suppress(RuntimeError):  # the loop is closed, and so are its connections
+            owner.loop.call_soon_threadsafe(_call_all, self._ends())
         warnings.warn(
-            "a Session was dropped that is not closed; its connections are closed now. Use 'async"
-            " with aiohaul.Session() as session', which closes them in time",
+            "a Session was not closed before it was garbage-collected; its connections are closed"
+            " now. Use 'async with aiohaul.Session() as session'",
             ResourceWarning,
             source=self,
             stacklevel=2,
         )
 
     def resolve(self, settings: Settings | None) -> Settings:
-        """The settings that a call with ``settings`` will use."""
+        """The settings that a call with ``settings`` uses, defaults and environment included."""
         own = settings.over(self.settings) if settings is not None else self.settings
         return own.over_environment()
 
     async def service(
         self, name: str, settings: Settings | None = None, *, once: bool = False
     ) -> Service:
-        """The door to a service, such as ``s3``, for these settings.
+        """The shared service for these settings.
 
         Args:
-            name: the service.
-            settings: who and where; what they leave open is this object's.
-            once: every request is sent once and never again, in the slots of invocations.
+            name: botocore's name of the service, such as ``s3``.
+            settings: credentials, role, region and endpoint.
+            once: True for invocations, which count against ``max_invocations``.
 
         Raises:
-            SessionError: outside of this object's lifetime, loop or process.
-            SettingsError: no credentials, region or profile.
-            ServiceError: the role may not be assumed (STS AssumeRole).
+            SessionError: the Session is not entered or is closed, or belongs to another event loop
+                or process.
+            SettingsError: credentials, region or profile are missing.
+            ServiceError: the role cannot be assumed (STS AssumeRole).
         """
         self._owner.check()
         settings = self.resolve(settings)
@@ -186,145 +193,115 @@ class Clients:
         key = (name, once, settings, environment)
         found = self._services.get(key)
         if found is None:
-            identity = self._identities.setdefault(key[2:], _Identity())
-            # One at a time: botocore's get_credentials has no lock of its own. That is one for
-            # each identity: where STS does not answer for one, the others go on.
+            identity = self._identities.setdefault(key[2:], Identity())
+            # botocore's get_credentials has no lock. Each identity has a lock of its own, so that
+            # an identity for which STS does not respond does not block the others.
             async with identity.lock:
                 found = self._services.get(key)
                 if found is None:
-                    found = await self._made(name, settings, identity, once=once)
-                    if identity.session is None:  # without credentials: they are looked for anew
+                    found = await self._create_service(name, settings, identity, once=once)
+                    if not found.has_credentials:  # the next call searches again
                         return found
                     self._services[key] = found
-        self._keep(found)
+        self._touch(found)
         return found
 
-    def _keep(self, service: Service) -> None:
-        """Keep a service that is used now, and forget those that were used long ago."""
-        self._kept[service] = None
-        self._kept.move_to_end(service)
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
+    def _touch(self, service: Service) -> None:
+        """Mark a Service as the most recently used, and remove the oldest from the full cache."""
+        self._recent[service] = None
+        self._recent.move_to_end(service)
+        while len(self._recent) > _CACHED_SERVICES:
+            self._recent.popitem(last=False)
 
-    async def _made(
-        self, name: str, settings: Settings, identity: _Identity, *, once: bool
+    async def _create_service(
+        self, name: str, settings: Settings, identity: Identity, *, once: bool
     ) -> Service:
-        client = await self._create(name, settings, identity, self._config())
-        credentials = None
-        if identity.session is not None:
-            # The client has asked for them: they are kept, and no provider is asked again.
-            credentials = await identity.session.get_credentials()
-        if credentials is None:
-            identity.session = None
-        if self._owner.ended:  # meanwhile, without the new client
-            await self._transports.end()
+        plain = None
+        if name == "s3" and self.direct:
+            plain = await run_in_thread(plain_settings, settings, dict(os.environ), self.ca_bundle)
+        backend: Backend
+        if plain is not None:
+            backend = self._plain_backend(plain, settings, identity)
+        else:
+            backend = await self._botocore.backend(name, settings, identity)
+        if self._owner.ended:  # the Session ended before this Service existed
+            await self._close_connections()
         self._owner.check()
-        place = (name, once, client.meta.endpoint_url)
-        pace = self._paces.setdefault(place, Pace(self._bound(once=once)))
-        return Service(client, pace, self._owner.check, credentials, identity, direct=self.direct)
-
-    async def _create(
-        self, name: str, settings: Settings, identity: _Identity, config: AioConfig
-    ) -> Any:
-        with translated("creating a client", name), quiet():
-            session = await self._session(settings, identity)
-            await run_in_thread(models.load, self._loader, name)
-            creator = session.create_client(
-                name,
-                region_name=settings.region,
-                endpoint_url=settings.endpoint_url,
-                config=config,
-                verify=self.ca_bundle,
-            )
-            try:
-                # Never left: all that it holds is the transport, which is everybody's.
-                client = await creator.__aenter__()
-            except ValueError as error:  # botocore's word for an endpoint that is no URL
-                raise SettingsError(f"a client for {name} cannot be made: {error}") from error
-        if not self.allow_http:
-            check_tls(client.meta.endpoint_url)
-        return client
-
-    async def _session(self, settings: Settings, identity: _Identity) -> AioSession:
-        if identity.session is not None:
-            return identity.session
-        # botocore takes a file that cannot be opened for one that has nothing in it.
-        check_descriptors()
-        session = self._blank_session()
-        if self._loader is None:
-            self._loader = models.loader(session)
-        # The service models are the dear part of a session (8 MB); one copy serves all.
-        session.register_component("data_loader", self._loader)
-        session.get_component("response_parser_factory").set_parser_defaults(
-            timestamp_parser=timestamp
+        limiter = self._limiters.setdefault(
+            (name, once, backend.endpoint_url),
+            AdaptiveLimiter(self.max_invocations if once else self.max_requests),
         )
-        session.user_agent_extra = f"aiohaul/{own_version()} {session.user_agent_extra}"
-        config = self._config()
-        await use_credentials(session, settings, config, self.ca_bundle)
-        identity.session = session
-        return session
+        return Service(
+            backend,
+            limiter,
+            self._owner.check,
+            identity,
+            support=self._support.setdefault(backend.endpoint_url, EndpointSupport()),
+        )
 
-    def _blank_session(self) -> AioSession:
-        """A session without settings. Half of what one costs is the list of botocore's hooks."""
-        if self._hooks is None:
-            hooks = AioHierarchicalEmitter()
-            session = AioSession(event_hooks=hooks)
-            self._hooks = copy(hooks)
-            return session
-        return AioSession(event_hooks=copy(self._hooks), include_builtin_handlers=False)
-
-    def _bound(self, *, once: bool) -> int:
-        return self.max_invocations if once else self.max_requests
-
-    def _config(self) -> AioConfig:
-        return AioConfig(
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
-            # The slots are the bound: there is no timeout for a wait for the pool.
-            max_pool_connections=0,
-            # Service decides what is sent again.
-            retries={"mode": "standard", "total_max_attempts": 1},
-            connector_args=self._connector,
-            http_session_cls=self._transports,
-            # Some servers send the whole object's checksum with a range of it; what is read is
-            # held against the listed ETag and size instead.
-            response_checksum_validation="when_required",
+    def _plain_backend(
+        self, plain: PlainSettings, settings: Settings, identity: Identity
+    ) -> PlainS3:
+        if not self.allow_http:
+            check_tls(plain.endpoint.shown_url)
+        pool = self._pools.get(plain.ca_bundle)
+        if pool is None:
+            connector = Connector(
+                partial(tls_context, plain.ca_bundle),
+                connect_timeout=CONNECT_TIMEOUT,
+                read_timeout=READ_TIMEOUT,
+            )
+            pool = self._pools[plain.ca_bundle] = ConnectionPool(connector, self.max_requests)
+        return PlainS3(
+            plain.endpoint,
+            plain.keys,
+            sends_checksums=plain.sends_checksums,
+            connections=pool,
+            botocore=partial(self._botocore.locked_backend, "s3", settings, identity),
         )
 
     @asynccontextmanager
-    async def undoable(self, what: str) -> AsyncIterator[None]:
-        """Work that is undone at AWS when it is cancelled, as it is when the Session ends.
+    async def cancel_on_close(self, what: str) -> AsyncIterator[None]:
+        """Cancel the block when the Session is closed, and keep the connections for the cleanup.
 
-        The Session's end waits for the undoing: it needs the connections. Nothing of the kind
-        begins meanwhile.
+        For work that must be undone at AWS. The Session waits up to 120 s for the end of the block
+        before it closes the connections.
 
         Args:
-            what: what is under way, for the error.
+            what: the end of the work in the error message, such as ``the copies were done``.
 
         Raises:
-            SessionError: the Session ends, or ended meanwhile.
+            SessionError: the Session is being closed, or was closed during the block.
         """
         if self._ending:
-            raise SessionError("this Session is ending: make a new one")
-        scope, undone = anyio.CancelScope(), anyio.Event()
-        entry = (scope, undone)
-        self._undoable.add(entry)
+            raise SessionError("this Session is being closed. Create a new Session")
+        scope, cleaned_up = anyio.CancelScope(), anyio.Event()
+        entry = (scope, cleaned_up)
+        self._cancelled_on_close.add(entry)
         try:
             with scope:
                 yield
         finally:
-            self._undoable.discard(entry)
-            undone.set()
+            self._cancelled_on_close.discard(entry)
+            cleaned_up.set()
         if scope.cancelled_caught:
-            raise SessionError(f"the Session ended before {what}")
+            raise SessionError(
+                f"the Session was closed before {what}. Await the work inside of the block of the"
+                " Session"
+            )
+
+
+def _call_all(functions: list[Callable[[], None]]) -> None:
+    for function in functions:
+        function()
 
 
 def _environment(environ: Mapping[str, str]) -> _Environment:
-    """What botocore's chain would read: a client made under another environment is another."""
+    """Return the variables that botocore reads. Clients are shared only if these are equal."""
     return frozenset(item for item in environ.items() if item[0].startswith("AWS_"))
 
 
-def _affordable(connections: int) -> int:
-    """As many of these as may be held without using up the process's file descriptors."""
+def _within_descriptor_limit(connections: int) -> int:
+    """Return the number of connections, or 3/4 of the process's file descriptors if lower."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return connections if soft == resource.RLIM_INFINITY else min(connections, soft * 3 // 4)

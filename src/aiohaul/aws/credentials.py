@@ -1,4 +1,4 @@
-"""Credentials on botocore's own providers: given keys, and roles that renew themselves."""
+"""Credentials of clients: given keys, assumed roles, and the renewal of their credentials."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import (
@@ -18,23 +17,24 @@ from aiobotocore.credentials import (
 from aiobotocore.session import AioSession
 from botocore.exceptions import NoCredentialsError
 
+from aiohaul.aws import backend
 from aiohaul.aws.errors import translated
+from aiohaul.aws.hosts import sts_endpoint
+from aiohaul.aws.redaction import suppress_debug_logs
 from aiohaul.aws.retry import ATTEMPTS
-from aiohaul.aws.secrecy import quiet
-from aiohaul.errors import SettingsError
 from aiohaul.settings import Settings
 
-#: What AWS grants an AssumeRole that names no duration, in seconds.
+#: The default duration of AssumeRole, in seconds.
 _DEFAULT_ROLE_DURATION = 3600
-#: botocore renews 15 minutes before the end, which is at once for the shortest role.
+#: The number of seconds before the expiry at which botocore renews credentials.
 _ADVISORY_REFRESH = 15 * 60
 _MANDATORY_REFRESH = 10 * 60
 
-_NEVER_CACHED = 10**9
+_NO_CACHE = 10**9
 
 
-class _Given:
-    """Stands where botocore's provider chain stands, and gives what is already settled."""
+class _FixedProvider:
+    """Replaces botocore's chain of credential providers with given credentials."""
 
     def __init__(self, credentials: Any) -> None:
         self._credentials = credentials
@@ -48,18 +48,18 @@ async def use_credentials(
 ) -> None:
     """Make every client of ``session`` use the keys and the role of ``settings``.
 
-    What ``settings`` leave open stays with botocore's own chain. Assumes the role once (STS
-    AssumeRole), so that a role that may not be assumed is an error here and not later.
+    If no keys are given, botocore's own chain of providers is used. The role is assumed here for
+    the first time (STS AssumeRole), so that a wrong role fails at once.
 
     Args:
-        session: whose clients.
-        settings: who.
-        config: timeouts and sockets for the requests to STS.
-        ca_bundle: the certificates that those trust; None is botocore's choice.
+        session: the botocore session to configure.
+        settings: the keys and the role.
+        config: the timeouts and sockets for the requests to STS.
+        ca_bundle: the path of a file with the certificates to trust; None uses botocore's choice.
 
     Raises:
-        SettingsError: there are no credentials to assume the role with.
-        ServiceError: the role may not be assumed.
+        SettingsError: no credentials were found with which to assume the role.
+        ServiceError: AWS refused to assume the role, or the request failed.
     """
     if settings.access_key_id is not None:
         _provide(
@@ -69,7 +69,7 @@ async def use_credentials(
             ),
         )
     if settings.role_arn is not None:
-        # STS is asked by botocore itself, now and at each renewal, and so retried by it.
+        # botocore sends the requests to STS, now and at each renewal, so botocore must retry.
         retries = AioConfig(retries={"mode": "standard", "total_max_attempts": ATTEMPTS})
         creator = partial(
             session.create_client,
@@ -78,15 +78,15 @@ async def use_credentials(
             config=config.merge(retries),
             verify=ca_bundle,
         )
-        with translated("AssumeRole", settings.role_arn), quiet():
-            _provide(session, await _assumed(session, settings, creator))
+        with translated("AssumeRole", settings.role_arn), suppress_debug_logs():
+            _provide(session, await _assume_role(session, settings, creator))
 
 
 def _provide(session: AioSession, credentials: Any) -> None:
-    session.register_component("credential_provider", _Given(credentials))
+    session.register_component("credential_provider", _FixedProvider(credentials))
 
 
-async def _assumed(
+async def _assume_role(
     session: AioSession, settings: Settings, create_client: Callable[..., Any]
 ) -> AioRefreshableCredentials:
     duration = settings.role_duration or _DEFAULT_ROLE_DURATION
@@ -95,7 +95,7 @@ async def _assumed(
         arguments["DurationSeconds"] = settings.role_duration
     if settings.role_external_id is not None:
         arguments["ExternalId"] = settings.role_external_id
-    # Not by session.get_credentials, which would keep the source's for the session's clients.
+    # session.get_credentials would cache the source credentials for the session's clients.
     source = await session.get_component("credential_provider").load_credentials()
     if source is None:
         raise NoCredentialsError
@@ -105,8 +105,8 @@ async def _assumed(
         source,
         settings.role_arn,
         extra_args=arguments,
-        # When to renew is decided once, by the credentials below; the fetcher's cache stays out.
-        expiry_window_seconds=_NEVER_CACHED,
+        # Only the credentials below decide when to renew; disable the fetcher's cache.
+        expiry_window_seconds=_NO_CACHE,
     )
     return AioRefreshableCredentials.create_from_metadata(
         await fetcher.fetch_credentials(),
@@ -117,56 +117,34 @@ async def _assumed(
     )
 
 
-class Renewal:
-    """Credentials that renew themselves, made to do so before their time.
+class Renewal(backend.Renewal):
+    """Renews the credentials of a client early, if a server refuses them as expired.
 
-    The server may call credentials expired that are not so here: the clocks differ, or the
-    session was revoked.
+    A server may refuse credentials before their expiry, because the clocks differ or the session
+    was revoked.
 
     Args:
-        credentials: of a client, of any kind.
+        credentials: the credentials of the client. Only refreshable credentials are renewed.
     """
 
     def __init__(self, credentials: Any) -> None:
-        renews = isinstance(credentials, AioRefreshableCredentials)
-        self._credentials: Any = credentials if renews else None
+        refreshable = isinstance(credentials, AioRefreshableCredentials)
+        self._credentials: Any = credentials if refreshable else None
 
     @property
     def current(self) -> object:
-        """What requests are signed with now; None if it cannot be renewed."""
-        # One object from each renewal to the next; a botocore without it renews at its own times.
+        """The keys that sign requests now; None if the credentials cannot be renewed."""
+        # botocore makes a new object at each renewal. If a later botocore does not have this
+        # attribute, credentials are not renewed early.
         return getattr(self._credentials, "_frozen_credentials", None)
 
     async def renew(self, refused: object) -> bool:
-        """Renew what was refused, unless somebody else has by now: True if that can be done.
-
-        Raises:
-            ServiceError: the role may not be assumed any more.
-            SettingsError: there is nothing to renew them with.
-        """
+        """Renew the refused keys; see :class:`aiohaul.aws.backend.Renewal`."""
         if refused is None:
             return False
-        with translated("renewing", "the credentials"), quiet():
+        with translated("renewing", "the credentials"), suppress_debug_logs():
             if self.current is refused:
-                # Expired as of now: all else, the lock and whoever waits for it, is botocore's.
-                self._credentials._expiry_time = datetime.now(UTC)  # noqa: SLF001  # as above
+                # This makes botocore renew the credentials, under a lock of its own.
+                self._credentials._expiry_time = datetime.now(UTC)  # noqa: SLF001  # botocore has no public way
             await self._credentials.get_frozen_credentials()
         return True
-
-
-def sts_endpoint(endpoint_url: str | None) -> str | None:
-    """The endpoint for AssumeRole where a side names its own; None is botocore's choice.
-
-    A server that stands in for AWS answers STS too. An endpoint of AWS (of one service, or of a
-    VPC) does not.
-    """
-    try:
-        host = urlsplit(endpoint_url or "").hostname or ""
-    except ValueError as error:
-        raise SettingsError(f"{endpoint_url} is no URL: {error}") from error
-    return None if is_aws(host) else endpoint_url
-
-
-def is_aws(host: str) -> bool:
-    """True for a host of AWS itself."""
-    return host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))

@@ -1,9 +1,12 @@
-"""What the error codes of AWS mean: which error it is, what to do about it, if it passes."""
+"""Maps error codes of AWS to error classes, advice, and whether to retry."""
 
 from __future__ import annotations
 
+from aiohaul.aws.advice import advice_for, foreign_advice, foreign_problem
 from aiohaul.aws.retry import EXPIRED
 from aiohaul.errors import (
+    NOT_STARTED,
+    SERVER_ERROR,
     AccessDeniedError,
     BucketNotFoundError,
     ClusterNotFoundError,
@@ -17,10 +20,11 @@ from aiohaul.errors import (
     QueueNotFoundError,
     SecretNotFoundError,
     ServiceError,
+    StorageFullError,
     ThrottledError,
 )
 
-#: Error code of an answer -> the class of its error, and what a user can do about it.
+#: Error code -> error class and advice.
 _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
     code: (cls, advice)
     for cls, advice, codes in (
@@ -31,7 +35,7 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
         ),
         (
             ObjectNotFoundError,
-            "It does not exist, or was deleted meanwhile.",
+            "The object, bucket or upload does not exist, or was deleted. Check the name.",
             ("NoSuchKey", "404", "NotFound", "NoSuchUpload"),
         ),
         (
@@ -75,22 +79,33 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
         ),
         (
             CredentialsError,
-            "Get new keys and a token, or name a role, which renews them; else check the clock.",
+            "Get new keys and a token, or use a role (renewed automatically). Check the clock.",
             EXPIRED,
         ),
         (
             PreconditionFailedError,
-            "It is no longer the version that was meant; run again.",
+            "The object is no longer the expected version. Run again.",
             ("PreconditionFailed", "412"),
         ),
         (
             ConflictError,
-            "Another write to it is under way; run again.",
+            "Another write to this key is in progress. Run again.",
             ("ConditionalRequestConflict", "409"),
         ),
         (
+            StorageFullError,
+            "Free space in the store, or raise the bucket's quota; then run again.",
+            (
+                "507",
+                "InsufficientStorage",
+                "QuotaExceeded",
+                "XMinioAdminBucketQuotaExceeded",
+                "XMinioStorageFull",
+            ),
+        ),
+        (
             ThrottledError,
-            "Send fewer requests at once, or run again later.",
+            "Send fewer concurrent requests (max_requests of the Session), or run again later.",
             (
                 "SlowDown",
                 "Throttling",
@@ -109,7 +124,7 @@ _KNOWN: dict[str, tuple[type[ServiceError], str]] = {
 }
 
 _SECRET = (SecretNotFoundError, "Create the secret or correct its name.")
-#: Operation -> what its ResourceNotFoundException is about: the code is the same everywhere.
+#: Operation -> error class and advice for its ResourceNotFoundException.
 _NOT_FOUND: dict[str, tuple[type[ServiceError], str]] = {
     "Invoke": (FunctionNotFoundError, "Correct the function's name, qualifier or region."),
     "GetSecretValue": _SECRET,
@@ -118,7 +133,7 @@ _NOT_FOUND: dict[str, tuple[type[ServiceError], str]] = {
     "FilterLogEvents": (LogGroupNotFoundError, "Create the log group or correct its name."),
 }
 
-#: Operation -> the IAM permissions that it takes, for the advice beside AccessDenied.
+#: Operation -> the IAM permissions that the operation needs, for the advice of AccessDenied.
 _PERMISSIONS = {
     "ListObjectsV2": "s3:ListBucket",
     "HeadObject": "s3:GetObject (and s3:ListBucket)",
@@ -153,24 +168,26 @@ _PERMISSIONS = {
     "GetSecretValue": "secretsmanager:GetSecretValue (and kms:Decrypt)",
     "DescribeSecret": "secretsmanager:DescribeSecret",
     "PutSecretValue": "secretsmanager:PutSecretValue (and kms:GenerateDataKey)",
+    "CreateSecret": "secretsmanager:CreateSecret (and kms:GenerateDataKey)",
 }
 
-#: Errors that pass by themselves though their status does not say so: in a list of failures
-#: there is none.
+#: Codes that are retried for any status, because an entry in a list of failures has no status.
 _TRANSIENT_CODES = frozenset(
     {
         "InternalError",
         "ServiceUnavailable",
         "RequestTimeout",
         "OperationAborted",
-        # What was sent arrived damaged.
+        # The server received a damaged request.
         "BadDigest",
         "XAmzContentSHA256Mismatch",
         "XAmzContentChecksumMismatch",
     }
 )
-#: Answers behind a status of 500 and above, or that ask for another try.
-_TRANSIENT_STATUS = 500
+_TOO_MANY_REQUESTS = 429
+#: Statuses of 500 and above for which a retry would fail too: not implemented, HTTP version not
+#: supported, no space left, a network login page.
+_FINAL_STATUSES = frozenset({501, 505, 507, 511})
 
 
 def service_error(
@@ -184,14 +201,27 @@ def service_error(
     attempts: int = 1,
     retry_after: float | None = None,
 ) -> ServiceError:
-    """The error for an answer with this error code."""
+    """Return the error for an error response of a service.
+
+    Args:
+        code: the error code, or the status as text if the response has no code.
+        message: the message of the service.
+        operation: the AWS operation.
+        target: the object, bucket or resource, for the message.
+        status: the HTTP status; None for an entry of a list of failures.
+        request_id: AWS's id of the request.
+        attempts: the number of times that the request was sent.
+        retry_after: the number of seconds to wait, as the response requests, or None.
+    """
     known = _NOT_FOUND if code == "ResourceNotFoundException" else _KNOWN
     key = operation if known is _NOT_FOUND else code
-    cls, advice = known.get(key, (ServiceError, ""))
-    advice = advice.format(permission=_PERMISSIONS.get(operation, f"the operation {operation}"))
-    says = f"{code}: {message}" if message else code
+    unknown = "The function did not start. Call it again later." if code in NOT_STARTED else ""
+    cls, advice = known.get(key, (ServiceError, unknown))
+    permission = _PERMISSIONS.get(operation, f"the operation {operation}")
+    advice = advice_for(code, message) or advice.format(permission=permission)
+    problem = f"{code}: {message}" if message else code
     return cls(
-        f"{says.rstrip('.')}.",
+        f"{problem.rstrip('.')}.",
         operation=operation,
         target=target,
         advice=advice,
@@ -199,8 +229,45 @@ def service_error(
         status=status,
         request_id=request_id,
         attempts=attempts,
-        retryable=cls is ThrottledError
-        or code in _TRANSIENT_CODES
-        or (status is not None and status >= _TRANSIENT_STATUS),
+        retryable=_is_retryable(cls, code, status),
         retry_after=retry_after,
     )
+
+
+def foreign_error(
+    status: int | None, title: str, server: str, *, operation: str, target: str
+) -> ServiceError:
+    """Return the error for a response that does not come from the service, but from a proxy.
+
+    The status of such a response has no meaning for the object or the credentials, so the class of
+    the error is ServiceError or ThrottledError.
+
+    Args:
+        status: the HTTP status.
+        title: the title of the HTML page.
+        server: the ``Server`` header.
+        operation: the AWS operation.
+        target: the object, bucket or resource, for the message.
+    """
+    code = str(status)
+    cls, _ = _KNOWN.get(code, (ServiceError, ""))
+    if cls is not ThrottledError:
+        cls = ServiceError
+    return cls(
+        foreign_problem(status, title, server),
+        operation=operation,
+        target=target,
+        advice=foreign_advice(status),
+        code=code,
+        status=status,
+        retryable=_is_retryable(cls, code, status),
+    )
+
+
+def _is_retryable(cls: type[ServiceError], code: str, status: int | None) -> bool:
+    if cls is StorageFullError or status in _FINAL_STATUSES:
+        return False
+    if cls is ThrottledError or status == _TOO_MANY_REQUESTS:
+        return True
+    transient = status is not None and status >= SERVER_ERROR
+    return transient or code in _TRANSIENT_CODES or code in NOT_STARTED

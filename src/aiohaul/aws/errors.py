@@ -1,61 +1,27 @@
-"""The boundary where botocore's and aiohttp's exceptions become aiohaul's."""
+"""Translates the exceptions of requests into aiohaul's errors."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import os
-import re
-import socket
+import sys
 from collections.abc import Mapping
-from types import TracebackType
+from types import ModuleType, TracebackType
+from typing import Any
 
-import aiohttp
-from botocore import exceptions as botocore
-from botocore.parsers import ResponseParserError
-
-from aiohaul.aws.bounded import TooLongError
-from aiohaul.aws.error_codes import service_error
-from aiohaul.aws.plain import DISTRUSTED, is_distrusted
-from aiohaul.aws.secrecy import without_tokens
+from aiohaul.aws.advice import PAGE_HEADER, foreign_advice
+from aiohaul.aws.direct.error_response import ErrorResponseError
+from aiohaul.aws.error_codes import foreign_error, service_error
+from aiohaul.aws.http.errors import HTTPClientError, ProxyConnectionError, SSLError
+from aiohaul.aws.redaction import remove_tokens
+from aiohaul.aws.tls_policy import UNTRUSTED_ADVICE
 from aiohaul.cancellation import is_cancelled
-from aiohaul.errors import (
-    EndpointError,
-    HaulError,
-    ServiceError,
-    SettingsError,
-    UnreachableError,
-)
-from aiohaul.shortage import shortage
+from aiohaul.errors import EndpointError, HaulError, ServiceError, UnreachableError
+from aiohaul.resource_limits import resource_advice
 
-_NO_SETTINGS = (
-    botocore.NoCredentialsError,
-    botocore.PartialCredentialsError,
-    botocore.CredentialRetrievalError,
-    botocore.NoRegionError,
-    botocore.ProfileNotFound,
-    botocore.ConfigParseError,
-    botocore.InvalidRegionError,
-    botocore.UnknownRegionError,
-    botocore.UnauthorizedSSOTokenError,
-    botocore.SSOTokenLoadError,
-    botocore.TokenRetrievalError,
-)
-# ConnectionError and HTTPClientError between them root every failure of the way to AWS.
-_NO_ANSWER = (
-    botocore.ConnectionError,
-    botocore.HTTPClientError,
-    botocore.ResponseStreamingError,
-    botocore.IncompleteReadError,
-    botocore.FlexibleChecksumError,
-    ResponseParserError,
-    aiohttp.ClientError,
-    TimeoutError,
-)
-_BOTOCORE: tuple[type[Exception], ...] = (botocore.ClientError, botocore.BotoCoreError)
-#: What botocore, or the code that picks an answer apart, makes of one that lacks something: a
-#: field, a date, the end of a chain of redirects, a time to live for the credentials.
-_NOT_UNDERSTOOD = (
+#: Raised by botocore, or by code that reads a response, if the response lacks a field, has a wrong
+#: date or redirects forever. botocore also raises them for credentials without an expiry.
+_MALFORMED_ANSWER_ERRORS = (
     AttributeError,
     KeyError,
     RecursionError,
@@ -63,22 +29,25 @@ _NOT_UNDERSTOOD = (
     TypeError,
     ValueError,
 )
-#: An answer may ask for a longer pause than this; it gets this.
-_LONGEST_RETRY_AFTER = 60.0
-#: Only opening a connection fails like this, never using it.
+#: The maximum delay that a Retry-After header may request, in seconds.
+_MAX_RETRY_AFTER = 60.0
+#: The status of a proxy that asks for a password.
+_PROXY_AUTHENTICATION = 407
+#: Only opening a connection fails with these numbers, never using one.
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
-#: As far as it can reach: a value may itself look like the end of the sentence.
-_REFUSED_VALUE = re.compile(r", value: .*(?=, (?:type|valid)\b)", re.DOTALL)
-_ENDPOINT_IN_QUOTES = re.compile(r'"(\w+://[^"/?]+)[^"]*"')
 
 
 class translated:  # noqa: N801  # a context manager, named as such are
-    """Translate what ``operation`` on ``target`` raises into aiohaul's errors, chained.
+    """Translate the exceptions of the block into aiohaul's errors, with the exception as the cause.
 
-    A class, not a generator: it is entered for every request.
+    This is a class, because a generator would be slower and every request enters the block.
+
+    Args:
+        operation: the AWS operation in the message.
+        target: the object, bucket or resource in the message.
 
     Raises:
-        ServiceError: or one of its kinds, for an answer that is an error, or no answer at all.
+        ServiceError: the response is an error, or no response came.
         SettingsError: credentials, region or profile are missing.
     """
 
@@ -99,160 +68,162 @@ class translated:  # noqa: N801  # a context manager, named as such are
     ) -> None:
         if error is None:
             return
-        made = _translation(error, self._operation, self._target)
-        if isinstance(error, botocore.HTTPClientError):
-            error.request = None  # its headers have the session token, and the cause is kept
+        theirs = _botocore_errors()
+        if theirs is not None:
+            error = theirs.wrapped_error(error)
+            theirs.remove_agent_bodies(error)
+        translation = _translation(error, self._operation, self._target)
         if isinstance(error, UnicodeEncodeError):
-            # Not chained, and the context without its text: the original holds all of it.
+            # The text may be secret, so it is removed, and the error is not chained.
             error.object = ""
-            raise made or error from None
-        if isinstance(error, botocore.ParamValidationError):
-            # The original repeats the value that is wrong, and that may be a secret: not chained,
-            # and as Python keeps it as the context all the same, without its text.
-            error.args, error.kwargs = (_REFUSED_VALUE.sub("", str(error)),), {}
-            raise made or error from None
-        if made is not None:
-            raise made from error
+            raise translation or error from None
+        if theirs is not None and theirs.remove_secrets(error):
+            raise translation or error from None
+        if translation is not None:
+            raise translation from error
 
 
-def _translation(  # noqa: PLR0911  # one for each kind
+def _botocore_errors() -> ModuleType | None:
+    """Return the module that knows botocore's exceptions; None if botocore is not loaded."""
+    if "botocore" not in sys.modules:
+        return None
+    from aiohaul.aws import botocore_errors  # noqa: PLC0415  # not in a run without botocore
+
+    return botocore_errors
+
+
+def _translation(  # noqa: C901, PLR0911  # one case per kind
     error: BaseException, operation: str, target: str
 ) -> HaulError | None:
-    """What an error is here; None if it is none of theirs."""
-    if advice := shortage(error):
-        return _from_shortage(error, operation, target, advice)
-    match error:
-        case botocore.ClientError():
+    """Return aiohaul's error for an exception; None if the exception is not about the request."""
+    if isinstance(error, HTTPClientError):
+        return _from_no_answer(error, operation, target)
+    if isinstance(error, ErrorResponseError):
+        return _from_answer(error, operation, target)
+    theirs = _botocore_errors()
+    if advice := resource_advice(error):
+        never_sent = theirs is not None and theirs.never_sent(error)
+        return _from_shortage(error, operation, target, advice, never_sent=never_sent)
+    if theirs is not None:
+        if theirs.is_response(error):
             return _from_answer(error, operation, target)
-        case _ if isinstance(error, _NO_SETTINGS):
-            return SettingsError(
-                f"{operation} on {target} was not sent: {error}. Give credentials and a region in"
-                " the definition, the Session, the AWS_* environment variables or a profile"
-            )
-        case botocore.ParamValidationError():
-            return HaulError(
-                f"{operation} on {target} was not sent: {_REFUSED_VALUE.sub('', str(error))}"
-            )
+        translation: HaulError | None = theirs.translation(error, operation, target)
+        if translation is not None:
+            return translation
+    match error:
         case UnicodeEncodeError():
             return HaulError(
-                f"{operation} on {target} was not sent: it holds half of a Unicode character"
-                f" ({error.reason})"
+                f"{operation} on {target} was not sent: a parameter is not valid Unicode"
+                f" ({error.reason}). Correct the parameter"
             )
         case asyncio.CancelledError() if not is_cancelled():
             return EndpointError(
-                "something that it waited for was cancelled, and not its caller.",
+                "a task for which the request waited was cancelled, but the caller was not.",
                 operation=operation,
                 target=target,
-                advice="Look for what ends tasks, or the loop's executor, beside this.",
+                advice="Check whether other code cancels tasks or shuts down the loop's executor.",
                 code="Cancelled",
                 retryable=True,
             )
-        case _ if isinstance(error, _NO_ANSWER):
-            return _from_no_answer(error, operation, target)
-        case botocore.BotoCoreError():  # a parameter or a setting that botocore refuses
-            return HaulError(f"{operation} on {target} failed: {error}")
-        case _ if isinstance(error, _NOT_UNDERSTOOD):
+        case TimeoutError():
             return EndpointError(
-                f"the answer cannot be understood ({type(error).__name__}: {error}).",
+                "TimeoutError.",
                 operation=operation,
                 target=target,
-                advice="Check that endpoint_url leads to the service, and this machine's clock.",
+                advice="Check endpoint_url, region and network; run again.",
+                code="TimeoutError",
+                retryable=True,
+            )
+        case _ if isinstance(error, _MALFORMED_ANSWER_ERRORS):
+            return EndpointError(
+                f"the response is malformed ({type(error).__name__}: {error}).",
+                operation=operation,
+                target=target,
+                advice="Check endpoint_url and this machine's clock.",
                 code="BadAnswer",
             )
         case _:
             return None
 
 
-def _from_no_answer(error: BaseException, operation: str, target: str) -> ServiceError:
-    cls = UnreachableError if _never_sent(error) else EndpointError
-    refused = is_distrusted(error)
+def _from_no_answer(error: HTTPClientError, operation: str, target: str) -> ServiceError:
+    cls = UnreachableError if error.never_sent else EndpointError
+    advice = "Check endpoint_url, region and network; run again."
+    code = type(error).__name__
+    final = True
+    match error:
+        case SSLError(untrusted=True):
+            advice = UNTRUSTED_ADVICE
+        case ProxyConnectionError(status=status) if status == _PROXY_AUTHENTICATION:
+            advice = foreign_advice(status)
+        case _:
+            final = False
+            if shortage := resource_advice(OSError(error.errno, "")):
+                advice, code = shortage, errno.errorcode[error.errno]
     return cls(
-        f"{_without_query(error) or type(error).__name__}.",
-        operation=operation,
-        target=target,
-        advice=DISTRUSTED if refused else "Check endpoint_url, region and network; run again.",
-        code=type(error).__name__,
-        retryable=not refused,
-    )
-
-
-def _from_shortage(error: BaseException, operation: str, target: str, advice: str) -> ServiceError:
-    beneath = getattr(error, "kwargs", {}).get("error", error)
-    number = getattr(beneath, "errno", None) or 0
-    # Memory may be short after a request was sent, too.
-    never = number in _NO_DESCRIPTOR or isinstance(beneath, RuntimeError) or _never_sent(error)
-    cls = UnreachableError if never else EndpointError
-    return cls(
-        f"{_without_query(error) or type(error).__name__}.",
+        f"{error}.",
         operation=operation,
         target=target,
         advice=advice,
-        code=errno.errorcode.get(number, type(beneath).__name__),
+        code=code,
+        retryable=not final,
+    )
+
+
+def _from_shortage(
+    error: BaseException, operation: str, target: str, advice: str, *, never_sent: bool
+) -> ServiceError:
+    cause = getattr(error, "kwargs", {}).get("error", error)
+    number = getattr(cause, "errno", None) or 0
+    # Memory may also run out after the request was sent.
+    never_sent = never_sent or number in _NO_DESCRIPTOR or isinstance(cause, RuntimeError)
+    cls = UnreachableError if never_sent else EndpointError
+    return cls(
+        f"{str(cause).rstrip('.') or type(cause).__name__}.",
+        operation=operation,
+        target=target,
+        advice=advice,
+        code=errno.errorcode.get(number, type(cause).__name__),
         retryable=True,
     )
 
 
-def _from_answer(error: botocore.ClientError, operation: str, target: str) -> ServiceError:
-    without_tokens(error)
+def _from_answer(error: Any, operation: str, target: str) -> ServiceError:
+    remove_tokens(error)
     answer = error.response
-    told = answer.get("Error", {})
+    details = answer.get("Error", {})
     metadata = answer.get("ResponseMetadata", {})
-    code = str(told.get("Code") or metadata.get("HTTPStatusCode") or "Unknown")
-    # A role is assumed inside of other operations; the failure is AssumeRole's own.
+    code = str(details.get("Code") or metadata.get("HTTPStatusCode") or "Unknown")
+    # AssumeRole runs inside of other operations, so name the operation that failed.
     operation = error.operation_name or operation
+    headers = metadata.get("HTTPHeaders", {})
+    status = metadata.get("HTTPStatusCode")
+    if PAGE_HEADER in headers or status == _PROXY_AUTHENTICATION:
+        title, server = headers.get(PAGE_HEADER, ""), headers.get("server", "")
+        return foreign_error(status, title, server, operation=operation, target=target)
     return service_error(
         code,
-        str(told.get("Message", "")),
+        str(details.get("Message", "")),
         operation=operation,
         target=target,
-        status=metadata.get("HTTPStatusCode"),
+        status=status,
         request_id=metadata.get("RequestId") or None,
-        retry_after=_retry_after(metadata.get("HTTPHeaders", {})),
+        retry_after=_retry_after(headers),
     )
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds of a Retry-After header; the form that is a date is not used by AWS."""
-    told = headers.get("retry-after", "")
-    return min(float(told), _LONGEST_RETRY_AFTER) if told.isdecimal() else None
-
-
-def _never_sent(error: BaseException) -> bool:
-    """True if no connection came about: on doubt, False.
-
-    aiobotocore calls a connection that was reset after the request "could not connect" too;
-    which it was, only aiohttp's own error underneath can tell.
-    """
-    beneath = getattr(error, "kwargs", {}).get("error")
-    match error:
-        case botocore.ConnectTimeoutError() | botocore.ProxyConnectionError() | botocore.SSLError():
-            return True
-        case botocore.EndpointConnectionError():
-            return isinstance(beneath, (aiohttp.ClientConnectorError, socket.gaierror))
-        case _:
-            return False
-
-
-def _without_query(error: BaseException) -> str:
-    """The sentence of ``error``, its URL cut to the endpoint: a query may hold a signature."""
-    says = _ENDPOINT_IN_QUOTES.sub(r"\1", str(error)).rstrip(".")
-    beneath = getattr(error, "kwargs", {}).get("error")
-    if isinstance(beneath, aiohttp.ClientConnectorError) and beneath.errno is not None:
-        # Numbers below 0 are getaddrinfo's: its own words are the better ones.
-        reason = os.strerror(beneath.errno) if beneath.errno > 0 else beneath.strerror
-        return f"{says} ({reason})"
-    return f"{says} ({beneath})" if isinstance(beneath, TooLongError) else says
+    """Return the seconds of a Retry-After header, or None. AWS never sends a date in it."""
+    value = headers.get("retry-after", "")
+    return min(float(value), _MAX_RETRY_AFTER) if value.isdecimal() else None
 
 
 def as_botocore(error: ServiceError) -> Exception:
-    """What botocore would have raised, for callers who catch that.
+    """Return the exception that botocore would raise, for callers that catch botocore's exceptions.
 
-    It is the cause of the error if there is one; else, for a failure that an answer of 200
-    carried, a ClientError of the same code.
+    This exception is the cause of ``error``. If the error has no such cause (an error in a response
+    with status 200), a ClientError with the same code is returned.
     """
-    cause = error.__cause__
-    if isinstance(cause, Exception) and isinstance(cause, _BOTOCORE):
-        return cause
-    told = {"Error": {"Code": error.code, "Message": str(error)}}
-    made: Exception = botocore.ClientError(told, error.operation)
-    return made
+    from aiohaul.aws import botocore_errors  # noqa: PLC0415  # few callers need it
+
+    return botocore_errors.as_botocore(error)

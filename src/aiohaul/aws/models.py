@@ -1,4 +1,4 @@
-"""botocore's descriptions of services, read from its files with less work and less memory."""
+"""Loads botocore's service models in less time and memory than botocore's own loader."""
 
 from __future__ import annotations
 
@@ -14,65 +14,66 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import DataNotFoundError
 from botocore.loaders import JSONFileLoader, Loader
 
-_KINDS = ((".json", bytes), (".json.gz", gzip.decompress))
+_DECODERS = ((".json", bytes), (".json.gz", gzip.decompress))
 
 
 def loader(session: AioSession) -> Loader:
-    """What reads the descriptions for a session, and keeps them for others."""
-    own = session.get_config_variable("data_path") or ""  # AWS_DATA_PATH
+    """Return the loader of service models for a session. Its cache is shared by all sessions."""
+    data_path = session.get_config_variable("data_path") or ""  # AWS_DATA_PATH
     paths = [
         os.path.expanduser(os.path.expandvars(each))  # noqa: PTH111  # Path's raises without a home
-        for each in own.split(os.pathsep)
+        for each in data_path.split(os.pathsep)
     ]
-    return _loader(tuple(paths) if own else ())
+    return _loader(tuple(paths) if data_path else ())
 
 
-class _Known(threading.local):
-    """The loaders of a thread, by where else they look: reading anew takes a tenth of a second.
+class _Cache(threading.local):
+    """The loaders of this thread, by AWS_DATA_PATH.
 
-    Not of all threads: botocore changes what it was given, if always to the same.
+    Reading the files of a service takes 0.1 s. Each thread has its own loaders, because botocore
+    modifies the models.
     """
 
     def __init__(self) -> None:
         self.loaders: dict[tuple[str, ...], Loader] = {}
 
 
-_known = _Known()
+_cache = _Cache()
 
 
 def _loader(paths: tuple[str, ...]) -> Loader:
-    if paths not in _known.loaders:
-        _known.loaders.clear()  # AWS_DATA_PATH hardly ever changes
-        _known.loaders[paths] = _Loader(extra_search_paths=list(paths), file_loader=_Files())
-    return _known.loaders[paths]
+    if paths not in _cache.loaders:
+        _cache.loaders.clear()  # AWS_DATA_PATH rarely changes
+        _cache.loaders[paths] = _Loader(extra_search_paths=list(paths), file_loader=_JsonLoader())
+    return _cache.loaders[paths]
 
 
 def load(loader: Loader, service: str) -> None:
-    """Read what botocore reads of a service when it makes a client, so that the loader has it.
+    """Load all files that botocore reads when it creates a client of a service.
 
-    To be called in a thread: it takes a good part of a tenth of a second, once.
+    Call this function in a thread, because the first call for a service takes up to 0.1 s.
     """
     for name in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
         loader.load_data(name)
     for kind in ("service-2", "endpoint-rule-set-1"):
-        with suppress(DataNotFoundError):  # botocore itself says so
+        with suppress(DataNotFoundError):  # botocore raises a better error later
             loader.load_service_model(service, kind, api_version=None)
 
 
-class _Files(JSONFileLoader):  # type: ignore[misc]  # botocore has no types
-    """Keeps objects as dicts: twice as fast as botocore's OrderedDicts, in 60 % of the memory."""
+class _JsonLoader(JSONFileLoader):  # type: ignore[misc]  # botocore has no types
+    """Parses JSON into dicts, twice as fast as botocore's loader, and with 60 % of the memory."""
 
     def load_file(self, file_path: str) -> Any:
-        for extension, unpacked in _KINDS:
+        for extension, decode in _DECODERS:
             path = file_path + extension
-            # As botocore: folders of AWS_DATA_PATH that cannot be looked into are passed over.
+            # Directories of AWS_DATA_PATH that cannot be read are ignored, as in botocore.
             if os.path.isfile(path):  # noqa: PTH113  # Path's raises some errors, before 3.14
-                return json.loads(unpacked(Path(path).read_bytes()))
-        return super().load_file(file_path)  # in what form it may be in by then
+                return json.loads(decode(Path(path).read_bytes()))
+        return super().load_file(file_path)  # another format of a later botocore
 
 
-class _Every(tuple[str, ...]):
-    """Has every service: whether there is one is told where its description is looked for."""
+class _AnyService(tuple[str, ...]):
+    """Contains every name. Loading the model of an unknown service raises an error later."""
 
     __slots__ = ()
 
@@ -81,8 +82,8 @@ class _Every(tuple[str, ...]):
 
 
 class _Loader(Loader):  # type: ignore[misc]  # as above
-    """Looks for one service without a look into the folders of all 400."""
+    """Loads a service without listing the directories of all 400 services."""
 
     def list_available_services(self, type_name: str) -> tuple[str, ...]:
         del type_name
-        return _Every()
+        return _AnyService()

@@ -1,4 +1,4 @@
-"""To whom a Session belongs: one event loop of one process, from its begin to its end."""
+"""The Owner class, which checks that a Session is used in its own event loop and process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from aiohaul.errors import SessionError
 
 
 class Owner:
-    """The event loop and the process that have entered a Session.
+    """The event loop and the process that entered a Session.
 
     Attributes:
-        ended: the Session has ended.
+        ended: True after the Session was closed.
     """
 
     def __init__(self) -> None:
@@ -23,49 +23,50 @@ class Owner:
 
     @property
     def is_entered(self) -> bool:
-        """True once the Session was entered."""
+        """True after the Session was entered."""
         return self._loop is not None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop that entered it, in this process; None in any other."""
+        """The event loop that entered the Session; None in any other process."""
         return self._loop if self._pid == os.getpid() else None
 
     def enter(self) -> None:
-        """Take the running event loop for the owner.
+        """Make the running event loop the owner.
 
         Raises:
-            SessionError: it has an owner, or there is no event loop of asyncio.
+            SessionError: the Session was entered before, or no asyncio event loop is running.
         """
         if self.is_entered:
-            raise SessionError("this Session was entered before: make a new one")
+            raise SessionError("this Session was entered before. Create a new Session")
         self._loop, self._pid = running_loop(), os.getpid()
 
     def check(self) -> None:
-        """Check that the Session may be used here and now.
+        """Check that the Session is open, and is used in its own event loop and process.
 
         Raises:
-            SessionError: it may not.
+            SessionError: the Session is not entered, is closed, or belongs to another event loop or
+                process.
         """
         if self.ended:
-            raise SessionError("this Session has ended: make a new one")
-        self.check_place()
+            raise SessionError("this Session is closed. Create a new Session")
+        self.check_loop()
 
-    def check_place(self) -> None:
-        """Check that this is the event loop and the process that have entered it.
+    def check_loop(self) -> None:
+        """Check that the running event loop and the process have entered the Session.
 
         Raises:
-            SessionError: it is not.
+            SessionError: the Session is not entered, or belongs to another event loop or process.
         """
         if self._loop is None:
-            raise SessionError("this Session is not entered: use 'async with Session() as session'")
+            raise SessionError("this Session is not entered. Use 'async with Session() as session'")
         if self._pid != os.getpid():
             raise SessionError(
-                "this Session belongs to the parent process: make a new one here, and leave it"
-                " where it was entered"
+                "this Session belongs to the parent process. Create a new Session in this process,"
+                " and close the other Session in the parent process"
             )
         if self._loop is not running_loop():
             raise SessionError(
-                "this Session belongs to another event loop: make one for this loop, and leave it"
-                " in the loop that entered it"
+                "this Session belongs to another event loop. Create a new Session in this loop, and"
+                " close the other Session in its own loop"
             )

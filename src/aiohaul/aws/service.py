@@ -1,77 +1,75 @@
-"""Service: the one door through which requests go."""
+"""Sends every AWS request, with retries."""
 
 from __future__ import annotations
 
-import io
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, cast, overload
 from urllib.parse import urlsplit
 
 import anyio
 
-from aiohaul.aws.connecting import Note, noting
-from aiohaul.aws.credentials import Renewal, is_aws
-from aiohaul.aws.direct.payload import Bytes
-from aiohaul.aws.direct.wire import Wire
+from aiohaul.aws import answers
+from aiohaul.aws.adaptive_limiter import AdaptiveLimiter
+from aiohaul.aws.backend import Backend
+from aiohaul.aws.endpoint_support import EndpointSupport
 from aiohaul.aws.errors import translated
-from aiohaul.aws.pace import Pace
-from aiohaul.aws.retry import ATTEMPTS, EXPIRED, pause_before
-from aiohaul.aws.secrecy import quiet, without_words
-from aiohaul.concurrency import give_way
-from aiohaul.errors import ServiceError, ThrottledError, UnreachableError
-from aiohaul.telemetry.requests import failed_attempt, request
+from aiohaul.aws.hosts import is_aws, is_loopback
+from aiohaul.aws.http.observers import SendObserver, observing_send, stale_detection
+from aiohaul.aws.http.payload import Bytes
+from aiohaul.aws.redaction import redacted_messages
+from aiohaul.aws.retry import ATTEMPTS, EXPIRED, backoff_delay, is_safe_to_resend
+from aiohaul.concurrency import yield_if_busy
+from aiohaul.errors import EndpointError, ServiceError, ThrottledError, UnreachableError
+from aiohaul.telemetry.requests import record_failed_attempt, trace_request
 
 T = TypeVar("T")
-#: Sends one request, once.
-Send = Callable[[Note], Awaitable[dict[str, Any]]]
+#: A function that sends a request once.
+Send = Callable[[SendObserver], Awaitable[dict[str, Any]]]
 
 _log = logging.getLogger(__name__)
 
-#: The status of S3's answers to what is expired.
+#: The status of S3's response to expired credentials.
 _BAD_REQUEST = 400
-#: Bytes of a payload that are written without giving the event loop a turn.
-_ONE_GO = 2**20
-#: A parameter of no operation: it is taken out again before the request is built.
-_READ_TIMEOUT_PARAMETER = "AiohaulReadTimeout"
 
 
 class Service:
-    """One AWS service as one identity sees it.
+    """Sends the requests to one AWS service with one set of credentials.
 
-    Made by :meth:`aiohaul.aws.clients.Clients.service`. Requests of all identities share the
-    pace of their endpoint. A request that was throttled, answered with 5xx or not answered is sent
-    again, up to five times in all. That is decided here: botocore's own retries share a quota
-    for each client, which a burst of throttling uses up for everybody.
+    :meth:`aiohaul.aws.clients.Clients.service` creates Services. All Services of an endpoint share
+    a limiter. A request that is throttled, or has a response with status 5xx or no response, is
+    retried, with at most five attempts. botocore's own retries are disabled, because all requests
+    of a client share a retry quota, which a burst of throttling uses up.
     """
 
     def __init__(
         self,
-        client: Any,
-        pace: Pace,
+        backend: Backend,
+        limiter: AdaptiveLimiter,
         check: Callable[[], None],
-        credentials: Any = None,
         identity: object = None,
         *,
-        direct: bool = True,
+        support: EndpointSupport | None = None,
     ) -> None:
-        self._client = client
-        #: kept as long as this is
+        #: The observed features of the endpoint.
+        self.support = support if support is not None else EndpointSupport()
+        self._backend = backend
+        self._name = backend.service
+        #: a strong reference, so that the identity lives as long as its Services
         self._identity = identity
-        self._name: str = client.meta.service_model.service_name
-        self._wire = Wire(client, credentials if direct else None)
-        self._renewal = Renewal(credentials)
-        self._pace = pace
+        self._limiter = limiter
         self._check = check
-        client.meta.events.register("provide-client-params.lambda.Invoke", _move_read_timeout)
 
     @property
     def endpoint(self) -> str:
-        """What tells one store of objects from another: ``aws``, or the endpoint of a server."""
-        url = urlsplit(self._client.meta.endpoint_url)
+        """The identity of the store: ``aws``, or the scheme, host and port of another server.
+
+        Two Services with the same value read and write the same objects.
+        """
+        url = urlsplit(self._backend.endpoint_url)
         host = url.hostname or ""
         if is_aws(host):
             return "aws"
@@ -80,52 +78,183 @@ class Service:
         return f"{url.scheme}://{host}:{url.port or ''}"
 
     @property
+    def has_credentials(self) -> bool:
+        """False if no credentials were found, so that every request fails."""
+        return self._backend.has_credentials
+
+    @property
+    def url(self) -> str:
+        """The URL of the endpoint."""
+        return self._backend.endpoint_url
+
+    @property
+    def region(self) -> str:
+        """The region for which requests are signed."""
+        return self._backend.region
+
+    def takes_fast_path(self, operation: str, bucket: str) -> bool:
+        """Return True if requests of this operation to this bucket bypass botocore now."""
+        return self._backend.has_route(operation, bucket)
+
+    @property
+    def is_local(self) -> bool:
+        """True if the endpoint is on this machine."""
+        return is_loopback(urlsplit(self.url).hostname or "")
+
+    @property
     def is_aws(self) -> bool:
-        """True for AWS itself, which enforces every condition that a request carries."""
+        """True if the endpoint is AWS itself, which enforces every condition of a request."""
         return self.endpoint == "aws"
 
     @property
     def is_tls(self) -> bool:
-        """True if what is sent and read is encrypted."""
-        return str(self._client.meta.endpoint_url).startswith("https:")
+        """True if the connection is encrypted."""
+        return self._backend.endpoint_url.startswith("https:")
 
     @property
     def sends_checksums(self) -> bool:
-        """False where the user wants no checksums but those that an operation demands.
+        """True if every body is sent with a checksum; False if only required checksums are sent.
 
-        That is botocore's own setting: ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required``.
+        ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required`` sets this to False in botocore.
         """
-        told = self._client.meta.config.request_checksum_calculation
-        return bool(told != "when_required")
+        return self._backend.sends_checksums
 
-    async def call(self, operation: str, target: str, /, **parameters: Any) -> dict[str, Any]:
-        """Send one request when a slot is free, and return botocore's parsed answer.
+    @overload
+    async def call(
+        self, operation: Literal["head_object"], target: str, /, **parameters: object
+    ) -> answers.ObjectInfo: ...
+    @overload
+    async def call(
+        self,
+        operation: Literal["put_object", "upload_part", "complete_multipart_upload"],
+        target: str,
+        /,
+        **parameters: object,
+    ) -> answers.WrittenObject: ...
+    @overload
+    async def call(
+        self, operation: Literal["copy_object"], target: str, /, **parameters: object
+    ) -> answers.CopiedObject: ...
+    @overload
+    async def call(
+        self, operation: Literal["upload_part_copy"], target: str, /, **parameters: object
+    ) -> answers.CopiedPart: ...
+    @overload
+    async def call(
+        self, operation: Literal["create_multipart_upload"], target: str, /, **parameters: object
+    ) -> answers.CreatedUpload: ...
+    @overload
+    async def call(
+        self, operation: Literal["list_objects_v2"], target: str, /, **parameters: object
+    ) -> answers.ObjectPage: ...
+    @overload
+    async def call(
+        self, operation: Literal["list_parts"], target: str, /, **parameters: object
+    ) -> answers.PartPage: ...
+    @overload
+    async def call(
+        self, operation: Literal["list_multipart_uploads"], target: str, /, **parameters: object
+    ) -> answers.UploadPage: ...
+    @overload
+    async def call(
+        self, operation: Literal["delete_objects"], target: str, /, **parameters: object
+    ) -> answers.DeletedObjects: ...
+    @overload
+    async def call(
+        self, operation: Literal["get_object_tagging"], target: str, /, **parameters: object
+    ) -> answers.ObjectTags: ...
+    @overload
+    async def call(
+        self, operation: Literal["get_durable_execution"], target: str, /, **parameters: object
+    ) -> answers.DurableExecutionState: ...
+    @overload
+    async def call(
+        self, operation: Literal["get_log_events"], target: str, /, **parameters: object
+    ) -> answers.LogPage: ...
+    @overload
+    async def call(
+        self, operation: Literal["filter_log_events"], target: str, /, **parameters: object
+    ) -> answers.FilteredLogPage: ...
+    @overload
+    async def call(
+        self, operation: Literal["receive_message"], target: str, /, **parameters: object
+    ) -> answers.Messages: ...
+    @overload
+    async def call(
+        self, operation: Literal["delete_message_batch"], target: str, /, **parameters: object
+    ) -> answers.DeletedMessages: ...
+    @overload
+    async def call(
+        self, operation: Literal["get_parameters"], target: str, /, **parameters: object
+    ) -> answers.Parameters: ...
+    @overload
+    async def call(
+        self, operation: Literal["get_parameters_by_path"], target: str, /, **parameters: object
+    ) -> answers.ParameterPage: ...
+    @overload
+    async def call(
+        self,
+        operation: Literal["create_secret", "put_secret_value"],
+        target: str,
+        /,
+        **parameters: object,
+    ) -> answers.SecretVersion: ...
+    @overload
+    async def call(
+        self, operation: Literal["get_secret_value"], target: str, /, **parameters: object
+    ) -> answers.SecretContent: ...
+    @overload
+    async def call(
+        self, operation: Literal["describe_tasks"], target: str, /, **parameters: object
+    ) -> answers.Tasks: ...
+    @overload
+    async def call(
+        self, operation: Literal["list_tasks"], target: str, /, **parameters: object
+    ) -> answers.TaskArns: ...
+    @overload
+    async def call(
+        self, operation: Literal["describe_task_definition"], target: str, /, **parameters: object
+    ) -> answers.DescribedTaskDefinition: ...
+    @overload
+    async def call(self, operation: str, target: str, /, **parameters: Any) -> Any: ...
+    async def call(self, operation: str, target: str, /, **parameters: Any) -> Any:
+        """Send a request when the limiter allows it, with retries, and return the response.
 
         Args:
-            operation: the method's name in snake case, such as ``copy_object``.
-            target: what it is for, as error messages name it.
-            parameters: the operation's own.
+            operation: the method of the client, such as ``copy_object``.
+            target: the object, bucket or resource, for error messages.
+            parameters: the parameters of the operation.
+
+        Returns:
+            The response, as botocore parses it.
 
         Raises:
-            ServiceError: or one of its kinds.
-            SettingsError: there is no way to send it.
-            SessionError: the Session has ended.
+            ServiceError: the request failed.
+            SettingsError: credentials or region are missing.
+            SessionError: the Session is closed.
         """
         once = partial(self._send, operation, target, parameters)
-        return await self._again_and_again(once)
+        return await self._with_retries(once)
 
-    async def call_once(self, operation: str, target: str, /, **parameters: Any) -> dict[str, Any]:
-        """Like :meth:`call`, for what must not be done twice.
+    @overload
+    async def call_once(
+        self, operation: Literal["put_parameter"], target: str, /, **parameters: object
+    ) -> answers.WrittenParameter: ...
+    @overload
+    async def call_once(self, operation: str, target: str, /, **parameters: Any) -> Any: ...
+    async def call_once(self, operation: str, target: str, /, **parameters: Any) -> Any:
+        """Send a request as :meth:`call` does, for operations that must not be carried out twice.
 
-        It is sent again only where it provably did nothing: no connection, or throttled.
+        The request is retried only if it certainly had no effect: no connection was made, or the
+        service throttled it.
 
         Raises:
-            ServiceError: or one of its kinds; after an EndpointError it may have been done.
-            SettingsError: there is no way to send it.
-            SessionError: the Session has ended.
+            ServiceError: the request failed. After an EndpointError, AWS may have carried it out.
+            SettingsError: credentials or region are missing.
+            SessionError: the Session is closed.
         """
         once = partial(self._send, operation, target, parameters)
-        return await self._again_and_again(once, (UnreachableError, ThrottledError))
+        return await self._with_retries(once, (UnreachableError, ThrottledError))
 
     async def call_through(
         self,
@@ -135,63 +264,75 @@ class Service:
         /,
         **parameters: Any,
     ) -> T:
-        """Like :meth:`call`, each attempt made by ``attempt``, once a slot is free.
+        """Send a request as :meth:`call` does, but call ``attempt`` for each attempt.
 
-        For a request whose answer must not be lost: who awaits it to its end, even if cancelled,
-        must not await the wait for a slot and the pauses between two attempts as well.
+        For a request whose response must not be lost. ``attempt`` can shield the request from
+        cancellation, without shielding the wait for the limiter and the delays between attempts.
 
         Args:
-            attempt: is given what sends the request; what it returns is returned.
-            operation: as for :meth:`call`.
-            target: as for :meth:`call`.
-            parameters: the operation's own.
+            attempt: called with a function that sends the request once; returns the result.
+            operation: the method of the client, such as ``run_task``.
+            target: the object, bucket or resource, for error messages.
+            parameters: the parameters of the operation.
 
         Raises:
-            ServiceError: or one of its kinds.
-            SettingsError: there is no way to send it.
-            SessionError: the Session has ended.
+            ServiceError: the request failed.
+            SettingsError: credentials or region are missing.
+            SessionError: the Session is closed.
         """
 
-        async def send(number: int, note: Note) -> dict[str, Any]:
-            return await self._send(operation, target, parameters, number, note)
+        async def send(number: int, observer: SendObserver) -> dict[str, Any]:
+            return await self._send(operation, target, parameters, number, observer)
 
-        return await self._again_and_again(lambda number: attempt(partial(send, number)))
+        return await self._with_retries(lambda number: attempt(partial(send, number)))
 
     async def attempt(self, operation: str, target: str, /, **parameters: Any) -> dict[str, Any]:
-        """Like :meth:`call`, but sent only once: the caller decides what is sent again.
+        """Send a request as :meth:`call` does, but without retries.
 
         Raises:
-            ServiceError: or one of its kinds.
-            SettingsError: there is no way to send it.
-            SessionError: the Session has ended.
+            ServiceError: the request failed.
+            SettingsError: credentials or region are missing.
+            SessionError: the Session is closed.
         """
         self._check()
-        async with self._pace.slot():
+        async with self._limiter.slot():
             return await self._send(operation, target, parameters)
 
-    async def read(self, target: str, /, **parameters: Any) -> tuple[Bytes, dict[str, Any]]:
-        """Get an object or a range of it (S3 GetObject): its bytes, and the rest of the answer.
+    async def read(
+        self, target: str, max_size: int | None = None, /, **parameters: object
+    ) -> tuple[Bytes, answers.ObjectInfo]:
+        """Read an object or a range of it (S3 GetObject), with retries.
 
-        A body that breaks off is asked for again, as a request without an answer is. The raw
-        body never leaves this method: one that is not read to its end keeps its connection.
+        An incomplete body is retried like a request without a response. This method reads the whole
+        body, because an unread body would occupy its connection.
+
+        Args:
+            target: the object, for error messages.
+            max_size: the maximum size in bytes. A longer body is refused unread. None is the size
+                of the range, or no maximum.
+            parameters: the parameters of the operation.
+
+        Returns:
+            The bytes, and the response without the body.
 
         Raises:
-            ServiceError: or one of its kinds.
-            SettingsError: there is no way to send it.
-            SessionError: the Session has ended.
+            ServiceError: the request failed.
+            SettingsError: credentials or region are missing.
+            SessionError: the Session is closed.
         """
 
-        async def send(number: int) -> tuple[Bytes, dict[str, Any]]:
+        async def send(number: int) -> tuple[Bytes, answers.ObjectInfo]:
             with (
-                request(self._name, "GetObject", target, parameters, number) as told,
+                trace_request(self._name, "GetObject", target, parameters, number) as traced,
                 translated("GetObject", target),
             ):
-                return told(await self._wire.read(parameters))
+                body, answer = await self._backend.read(parameters, max_size)
+                return traced((body, cast("answers.ObjectInfo", answer)))
 
-        async def once(number: int) -> tuple[Bytes, dict[str, Any]]:
-            return await self._renewing(partial(send, number))
+        async def once(number: int) -> tuple[Bytes, answers.ObjectInfo]:
+            return await self._send_safely(partial(send, number), resend=True)
 
-        return await self._again_and_again(once)
+        return await self._with_retries(once)
 
     async def invoke(
         self,
@@ -200,44 +341,44 @@ class Service:
         /,
         *,
         read_timeout: float,
-        note: Note,
+        observer: SendObserver,
         attempt: int = 1,
         secret: bool = False,
         **parameters: Any,
-    ) -> tuple[bytes, dict[str, Any]]:
-        """Call a function once (Lambda Invoke): its payload's bytes, and the rest of the answer.
+    ) -> tuple[bytes, answers.Invoked]:
+        """Call a function (Lambda Invoke), without retries.
 
         Args:
-            target: the function, as error messages name it.
-            payload: what is sent to it.
-            read_timeout: seconds of silence on the connection before it is given up.
-            note: told whether the function may have been reached.
-            attempt: how often it is sent with this, for the log.
-            secret: no error may repeat what is answered: that may repeat the payload.
-            parameters: the operation's own.
+            target: the function, for error messages.
+            payload: the payload.
+            read_timeout: the seconds without received bytes after which the request times out.
+            observer: called with False while the request cannot have reached Lambda, else True.
+            attempt: the number of this attempt, for the log.
+            secret: True omits the message of the service in errors, because it may repeat the
+                payload.
+            parameters: the other parameters of the operation.
+
+        Returns:
+            The payload of the response, and the rest of the response.
 
         Raises:
-            ServiceError: or one of its kinds; UnreachableError if nothing was sent.
+            ServiceError: the request failed; UnreachableError if nothing was sent.
+            SessionError: the Session is closed.
         """
 
-        async def send() -> tuple[bytes, dict[str, Any]]:
+        async def send() -> tuple[bytes, answers.Invoked]:
             with (
-                without_words("Invoke") if secret else nullcontext(),
-                request(self._name, "Invoke", target, {}, attempt) as told,
+                redacted_messages("Invoke") if secret else nullcontext(),
+                trace_request(self._name, "Invoke", target, {}, attempt) as traced,
                 translated("Invoke", target),
-                noting(note),
-                quiet(),
+                observing_send(observer),
             ):
-                parameters[_READ_TIMEOUT_PARAMETER] = read_timeout
-                # aiohttp writes bytes in one go, and warns of many; a file it writes piece by piece
-                body: Any = io.BytesIO(payload) if len(payload) > _ONE_GO else payload
-                answer: dict[str, Any] = await self._client.invoke(Payload=body, **parameters)
-                async with answer.pop("Payload") as stream:
-                    return told((await stream.read(), answer))
+                body, answer = await self._backend.invoke(payload, read_timeout, parameters)
+                return traced((body, cast("answers.Invoked", answer)))
 
         self._check()
-        async with self._pace.slot():
-            return await self._renewing(send, note)
+        async with self._limiter.slot():
+            return await self._send_safely(send, observer)
 
     async def _send(
         self,
@@ -245,87 +386,117 @@ class Service:
         target: str,
         parameters: Mapping[str, Any],
         number: int = 1,
-        note: Note | None = None,
+        observer: SendObserver | None = None,
     ) -> dict[str, Any]:
-        once = partial(self._sent, operation, target, parameters, number, note)
-        return await self._renewing(once, note)
+        once = partial(self._attempt, operation, target, parameters, number, observer)
+        resend = observer is None and is_safe_to_resend(operation, parameters)
+        return await self._send_safely(once, observer, resend=resend)
 
-    async def _sent(
+    async def _attempt(
         self,
         operation: str,
         target: str,
         parameters: Mapping[str, Any],
         number: int,
-        note: Note | None,
+        observer: SendObserver | None,
     ) -> dict[str, Any]:
         name = _api_name(operation)
         with (
-            request(self._name, name, target, parameters, number) as told,
+            trace_request(self._name, name, target, parameters, number) as traced,
             translated(name, target),
         ):
-            if note is None:
-                return told(await self._wire.call(operation, parameters))
-            with noting(note):
-                return told(await self._wire.call(operation, parameters))
+            if observer is None:
+                return traced(await self._backend.call(operation, parameters))
+            with observing_send(observer):
+                return traced(await self._backend.call(operation, parameters))
 
-    async def _renewing(self, send: Callable[[], Awaitable[T]], note: Note | None = None) -> T:
-        """Send a request; once more, with new credentials, if these are refused as expired."""
-        used = self._renewal.current
+    async def _send_safely(
+        self,
+        send: Callable[[], Awaitable[T]],
+        observer: SendObserver | None = None,
+        *,
+        resend: bool = False,
+    ) -> T:
+        """Send a request, and send it again if credentials expired or an idle connection was dead.
+
+        Args:
+            send: sends the request.
+            observer: called with False while the request cannot have reached the service.
+            resend: True sends the request again after a failure on a dead idle connection. This is
+                not another attempt, because many connections may be dead at the same time.
+        """
+        again = partial(_send_or_resend, send) if resend else send
+        return await self._with_credential_refresh(again, observer)
+
+    async def _with_credential_refresh(
+        self, send: Callable[[], Awaitable[T]], observer: SendObserver | None = None
+    ) -> T:
+        """Send a request, and again with renewed credentials if they were refused as expired."""
+        keys = self._backend.renewal.current
         try:
             return await send()
         except ServiceError as error:
             if not _expired(error):
                 raise
             refusal = error
-        if note is not None:
-            note(reached=False)  # what is refused for this has done nothing yet
-        if not await self._renewal.renew(used):
+        if observer is not None:
+            observer(reached=False)  # a request with expired credentials had no effect
+        if not await self._backend.renewal.renew(keys):
             raise refusal
-        _log.info("%s; the credentials were renewed, and it is sent again", refusal.problem)
+        _log.info("renewed the credentials, sending the request again: %s", refusal.problem)
         return await send()
 
-    async def _again_and_again(
+    async def _with_retries(
         self,
         once: Callable[[int], Awaitable[T]],
-        after: tuple[type[ServiceError], ...] = (ServiceError,),
+        retry_on: tuple[type[ServiceError], ...] = (ServiceError,),
     ) -> T:
-        """Send a request until there is an answer that another attempt would not change."""
+        """Send a request until it succeeds, fails with a final error, or has had five attempts."""
         for attempt in itertools.count(1):
-            await give_way()
+            await yield_if_busy()
             self._check()
-            sent = 0.0
+            sent_at = 0.0
             try:
-                async with self._pace.slot() as sent:
+                async with self._limiter.slot() as sent_at:
                     answer = await once(attempt)
             except ServiceError as error:
                 error.attempts = attempt
                 if isinstance(error, ThrottledError):
-                    self._pace.throttled(sent)
-                again = error.retryable and isinstance(error, after)
-                if not again or attempt >= ATTEMPTS:
-                    failed_attempt(self._name, error, None)
+                    self._limiter.on_throttled(sent_at)
+                retry = error.retryable and isinstance(error, retry_on)
+                if not retry or attempt >= ATTEMPTS:
+                    record_failed_attempt(self._name, error, None)
                     raise
-                pause = pause_before(attempt + 1, error.retry_after)
-                failed_attempt(self._name, error, pause)
+                delay = backoff_delay(attempt + 1, error.retry_after)
+                record_failed_attempt(self._name, error, delay)
             else:
-                self._pace.went_well()
+                self._limiter.on_success()
                 return answer
-            await anyio.sleep(pause)
+            await anyio.sleep(delay)
         raise AssertionError  # pragma: no cover  # the loop returns or raises
 
 
+async def _send_or_resend(send: Callable[[], Awaitable[T]]) -> T:
+    """Send a request, and send it again at once if its idle connection was dead."""
+    with stale_detection() as detection:
+        try:
+            return await send()
+        except EndpointError as error:
+            if not detection.stale:
+                raise
+            _log.debug("sending the request again on a new connection: %s", error)
+    return await send()
+
+
 def _expired(error: ServiceError) -> bool:
-    """True if the credentials are refused as expired; a HEAD has no body that would say so."""
+    """Return True if the credentials may have been refused as expired.
+
+    The response to HeadObject has no error code, only the status 400.
+    """
     return error.code in EXPIRED or (error.operation, error.status) == ("HeadObject", _BAD_REQUEST)
-
-
-def _move_read_timeout(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-    """Move a request's own read timeout to where aiobotocore looks for it."""
-    if _READ_TIMEOUT_PARAMETER in params:
-        context["read_timeout"] = params.pop(_READ_TIMEOUT_PARAMETER)
 
 
 @lru_cache(maxsize=256)
 def _api_name(operation: str) -> str:
-    """``copy_object`` -> ``CopyObject``."""
+    """Return the AWS name of an operation, such as ``CopyObject`` for ``copy_object``."""
     return "".join(word.capitalize() for word in operation.split("_"))

@@ -1,33 +1,42 @@
-"""The HTTP sessions of clients: aiobotocore's, which here follow no redirects and are shared."""
+"""The HTTP sessions of botocore's clients, which send requests on aiohaul's own connections."""
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Self
 
-from aiobotocore.httpsession import AIOHTTPSession
+from aiobotocore.awsrequest import AioAWSResponse
+from botocore.httpsession import ProxyConfiguration, get_cert_path
 
-from aiohaul.aws.bounded import FAILURE, whole_body
-from aiohaul.aws.connecting import telling
-from aiohaul.aws.direct.exchange import MOST, Connections
-from aiohaul.aws.plain import check_tls
+from aiohaul.aws.advice import PAGE_HEADER, html_title
+from aiohaul.aws.botocore_errors import http_error_as_botocore
+from aiohaul.aws.http.body_limit import FIRST_ERROR_STATUS, MAX_DOCUMENT_SIZE
+from aiohaul.aws.http.connector import Connector
+from aiohaul.aws.http.errors import HTTPClientError, ProxyConnectionError
+from aiohaul.aws.http.payload import Bytes
+from aiohaul.aws.http.pool import MAX_IDLE, ConnectionPool
+from aiohaul.aws.http.proxy import Proxy
+from aiohaul.aws.http.tls import tls_context
+from aiohaul.aws.leading_whitespace import without_leading_whitespace
+from aiohaul.aws.tls_policy import check_tls
 from aiohaul.errors import SessionError
 
-#: Held here: an event loop does not hold its tasks.
-_ending: set[asyncio.Task[None]] = set()
-
-#: Called with every request that a client is about to send, signed and all.
+#: Called with every signed request that a client is about to send.
 Watcher = Callable[["Transport", Any], Awaitable[None]]
 
 _watcher: ContextVar[Watcher | None] = ContextVar("aiohaul_watcher", default=None)
 
+#: Headers that the connection sets.
+_SET_BY_CONNECTION = frozenset({"content-length", "expect", "host", "transfer-encoding"})
+
 
 @contextmanager
 def watched(watcher: Watcher) -> Iterator[None]:
-    """Show the requests that clients send herein to ``watcher`` first."""
+    """Pass each request of this block to ``watcher`` before the client sends the request."""
     token = _watcher.set(watcher)
     try:
         yield
@@ -35,162 +44,215 @@ def watched(watcher: Watcher) -> Iterator[None]:
         _watcher.reset(token)
 
 
-class Transport(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
-    """Gives botocore every answer as it came, a redirect too.
+class Transport:
+    """Sends requests for botocore, and returns redirects as responses.
 
-    botocore follows none by itself, but for S3's to another region, which it signs anew. aiohttp
-    would: an invocation would be sent twice, its payload to whoever the answer names.
+    botocore itself follows only S3's redirects to another region, with a new signature.
 
-    Clients enter it, and leave it open: it is ended by :meth:`end` alone.
+    Clients enter this object and never exit it. Only :meth:`end` closes it.
 
     Args:
-        plain: send also over http, to any host.
-        most_kept: connections that are kept for requests which are not botocore's to send.
-        proxies: as aiobotocore has them.
-        options: aiobotocore's others.
+        timeout: the connect timeout and the read timeout, in seconds.
+        verify: the path of a PEM file with the trusted certificates; True uses the default ones.
+        proxies: the URLs of the proxies, by scheme.
+        proxies_config: botocore's other settings of proxies.
+        client_cert: the path of a client certificate, or the paths of a certificate and its key.
+        allow_http: True allows unencrypted HTTP to other machines.
+        max_idle: the maximum number of idle connections.
+        ignored: botocore's other options, which limit what aiohaul limits itself.
     """
 
     def __init__(
-        self, *, plain: bool = False, most_kept: int = MOST, proxies: Any = None, **options: Any
+        self,
+        *,
+        timeout: tuple[float, float],
+        verify: str | bool = True,
+        proxies: dict[str, str] | None = None,
+        proxies_config: dict[str, Any] | None = None,
+        client_cert: str | tuple[str, str] | None = None,
+        allow_http: bool = False,
+        max_idle: int = MAX_IDLE,
+        **ignored: Any,
     ) -> None:
-        super().__init__(proxies=proxies, **options)
-        self._plain = plain
-        self._most_kept = most_kept
-        self._entered = False
+        del ignored
+        self._allow_http = allow_http
+        self._max_idle = max_idle
         self._ended = False
-        #: a proxy is asked for: aiobotocore knows for which requests
+        self._timeout = timeout
+        self._proxies = ProxyConfiguration(proxies=proxies, proxies_settings=proxies_config)
+        self._tls = partial(tls_context, _ca_bundle(verify), client_cert)
+        settings = proxies_config or {}
+        self._proxy_tls = partial(
+            tls_context,
+            settings.get("proxy_ca_bundle") or _ca_bundle(verify),
+            settings.get("proxy_client_cert"),
+        )
+        #: True if a proxy is configured; only botocore knows for which requests
         self.proxied = bool(proxies)
-        self._connections: Connections | None = None
+        #: the connections, by the URL of their proxy
+        self._pools: dict[str | None, ConnectionPool] = {}
 
     async def __aenter__(self) -> Self:
-        if not self._entered:
-            self._entered = True
-            await super().__aenter__()
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        """Nothing: other clients use it."""
+        """Do nothing, because other clients share this object."""
 
-    async def end(self) -> None:
+    async def close(self) -> None:
+        """Do nothing, because other clients share this object."""
+
+    def end(self) -> None:
         """Close every connection."""
         self._ended = True
-        self.drop()
-        await super().__aexit__(None, None, None)
-
-    def drop(self) -> None:
-        """Close the connections of requests that are not botocore's to send."""
-        if self._connections is not None:
-            self._connections.close()
+        for pool in self._pools.values():
+            pool.close()
 
     async def send(self, request: Any) -> Any:
-        """Send a request of botocore's, after whoever watches has seen it."""
-        if self._ended:  # not an error of aiohttp's: botocore would send it again
-            raise SessionError("this Session has ended: make a new one")
-        if not self._plain:
+        """Send a request for botocore, after a call of the watcher."""
+        self._check_open()
+        if not self._allow_http:
             check_tls(request.url)
         watcher = _watcher.get()
         if watcher is not None:
             await watcher(self, request)
-        return await super().send(request)
+        try:
+            reply = await self.pool(self._proxies.proxy_url_for(request.url)).exchange(
+                request.method,
+                request.url,
+                _headers(request),
+                await _body(request),
+                max_size=None if request.stream_output else MAX_DOCUMENT_SIZE,
+                read_timeout=(getattr(request, "context", None) or {}).get("read_timeout"),
+            )
+        except HTTPClientError as error:
+            raise http_error_as_botocore(error) from error
+        body = reply.body
+        answer = AioAWSResponse(request.url, reply.status, reply.headers, _Raw(request.url, body))
+        if reply.status >= FIRST_ERROR_STATUS or not request.stream_output:
+            answer._content = bytes(without_leading_whitespace(body))  # noqa: SLF001  # as botocore caches it
+        if reply.status >= FIRST_ERROR_STATUS:
+            title = html_title(body)
+            if title is not None:
+                answer.headers[PAGE_HEADER] = title
+        return answer
 
-    async def connections(self) -> Connections:
-        """Connections of the ClientSession underneath, which go through no proxy."""
-        if self._connections is None:
-            session = await self._ours(None)
-            if self._connections is None:  # nobody else has made them meanwhile
-                self._connections = Connections(session, self._most_kept)
-        return self._connections
+    def pool(self, proxy_url: str | None = None) -> ConnectionPool:
+        """Return the connections through a proxy, or those without a proxy.
+
+        Raises:
+            SessionError: this object is closed.
+            ProxyConnectionError: the URL of the proxy is not an HTTP URL.
+        """
+        self._check_open()
+        pool = self._pools.get(proxy_url)
+        if pool is None:
+            connect_timeout, read_timeout = self._timeout
+            connector = Connector(
+                self._tls,
+                connect_timeout=connect_timeout,
+                read_timeout=read_timeout,
+                proxy=_proxy(proxy_url, self._proxy_tls),
+            )
+            pool = self._pools[proxy_url] = ConnectionPool(connector, self._max_idle)
+        return pool
+
+    def _check_open(self) -> None:
+        if self._ended:  # not an error of HTTP, which would be retried
+            raise SessionError("this Session is closed. Create a new Session")
+
+
+class _Raw:
+    """The received response, as aiobotocore's streaming body reads it."""
+
+    def __init__(self, url: str, body: Bytes) -> None:
+        self.url = url
+        self._unread = memoryview(body)
 
     @property
-    def kept(self) -> int:
-        """How many connections are kept for the next request, and used by none."""
-        return 0 if self._connections is None else self._connections.kept
+    def content(self) -> Self:
+        """The stream of the body."""
+        return self
 
-    async def _create_connector(self, proxy_url: str | None) -> Any:
-        return telling(await super()._create_connector(proxy_url))
+    async def read(self, size: int = -1) -> bytes:
+        """Return the next bytes; all of them without a size."""
+        end = len(self._unread) if size < 0 else size
+        piece = bytes(self._unread[:end])
+        self._unread = self._unread[end:]
+        return piece
 
-    async def _get_session(self, proxy_url: str | None) -> Any:
-        return _Direct(await self._ours(proxy_url))
+    def at_eof(self) -> bool:
+        """Return True if all bytes are read."""
+        return not self._unread
 
-    async def _ours(self, proxy_url: str | None) -> Any:
-        session = await super()._get_session(proxy_url)
-        # Nothing is sent again behind our back: how often it was sent decides what an answer means
-        # ("there is one already" may be our own write).
-        session._retry_connection = False  # noqa: SLF001  # aiohttp has no public word for it
-        return session
+    def close(self) -> None:
+        """Free the body."""
+        self._unread = memoryview(b"")
+
+
+def _headers(request: Any) -> dict[str, str]:
+    return {
+        name: value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in request.headers.items()
+        if name.lower() not in _SET_BY_CONNECTION
+    }
+
+
+async def _body(request: Any) -> Bytes:
+    """Return the body of a request, which may be a file or a wrapper that adds a checksum."""
+    body = request.body
+    if hasattr(body, "read"):
+        body = body.read()
+    if inspect.isawaitable(body):
+        body = await body
+    if body is None:
+        return b""
+    return body.encode() if isinstance(body, str) else body
+
+
+def _ca_bundle(verify: str | bool) -> str | None:
+    path = get_cert_path(verify)
+    return path if isinstance(path, str) else None
+
+
+def _proxy(url: str | None, tls: Callable[[], Any]) -> Proxy | None:
+    if url is None:
+        return None
+    try:
+        return Proxy(url, tls)
+    except ValueError as error:
+        raise ProxyConnectionError(url.rpartition("@")[2], str(error)) from error
 
 
 class Transports:
-    """The transports of one Session: all clients that connect in the same way share one.
+    """Creates the HTTP transports of one Session.
 
-    Called by botocore for each client, where it expects a class. An identity so costs no
-    connection, and no TLS context, of its own.
+    botocore calls this object where it would call its own HTTP session class. Clients with the same
+    connection options get the same transport, also if their credentials differ: they share
+    connections and a TLS context.
 
     Args:
-        plain: bytes may travel unencrypted.
-        most_kept: connections that each keeps.
+        allow_http: True allows unencrypted HTTP to other machines.
+        max_idle: the maximum number of idle connections, in each transport.
     """
 
-    def __init__(self, *, plain: bool, most_kept: int) -> None:
-        self._plain = plain
-        self._most_kept = most_kept
-        self._made: dict[str, Transport] = {}
+    def __init__(self, *, allow_http: bool, max_idle: int) -> None:
+        self._allow_http = allow_http
+        self._max_idle = max_idle
+        self._transports: dict[str, Transport] = {}
 
     def __call__(self, **options: Any) -> Transport:
-        """The transport for these options of botocore's."""
-        how = repr(sorted(options.items()))
-        found = self._made.get(how)
-        if found is None:
-            found = self._made[how] = Transport(
-                plain=self._plain, most_kept=self._most_kept, **options
+        """Return the transport for these options of botocore."""
+        key = repr(sorted(options.items()))
+        transport = self._transports.get(key)
+        if transport is None:
+            transport = self._transports[key] = Transport(
+                allow_http=self._allow_http, max_idle=self._max_idle, **options
             )
-        return found
+        return transport
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """Close every connection."""
-        ending = list(self._made.values())
-        self._made.clear()
-        for each in ending:
-            await each.end()
-
-    def end_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close every connection without waiting for it, from whatever thread.
-
-        Args:
-            loop: the event loop that has them.
-        """
-        with suppress(RuntimeError):  # it is closed, and they with it
-            if _running() is loop:
-                self._end_now()
-            else:
-                loop.call_soon_threadsafe(self._end_now)
-
-    def _end_now(self) -> None:
-        for each in self._made.values():
-            each.drop()
-        task = asyncio.get_running_loop().create_task(self.end())
-        _ending.add(task)
-        task.add_done_callback(_ending.discard)
-
-
-def _running() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-class _Direct:
-    def __init__(self, session: Any) -> None:
-        self._session = session
-
-    async def request(self, *arguments: Any, **options: Any) -> Any:
-        answer = await self._session.request(*arguments, **options, allow_redirects=False)
-        if answer.status >= FAILURE:
-            try:
-                # What is read here is what aiohttp's own read() returns.
-                answer._body = await whole_body(answer.content, answer.status)  # noqa: SLF001  # no other word for it
-            except BaseException:
-                answer.close()
-                raise
-        return answer
+        transports = list(self._transports.values())
+        self._transports.clear()
+        for transport in transports:
+            transport.end()

@@ -1,4 +1,4 @@
-"""FargateHandler: tasks that are started, followed to their end, and never left behind."""
+"""FargateHandler: runs Fargate tasks, and stops tasks when the wait for them ends early."""
 
 from __future__ import annotations
 
@@ -13,59 +13,78 @@ import anyio
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
-from aiohaul.cancellation import in_own_task, to_its_end
-from aiohaul.compute.following import Followed, Following
-from aiohaul.compute.logs import LogStream, OnLog, stream_name
-from aiohaul.compute.starting import check_token, find, start
-from aiohaul.compute.stopping import Stopping
-from aiohaul.compute.task import Run, TaskResult, check_container, judged, out_of_time, too_late
+from aiohaul.cancellation import in_own_task, run_shielded
+from aiohaul.compute.logs import LogStream, OnLog, no_stream_problem, stream_name
+from aiohaul.compute.task_poller import TaskPoller, TrackedTask
+from aiohaul.compute.task_run import (
+    INIT_TIMEOUT,
+    TaskRun,
+    check_container,
+    essential_containers,
+    out_of_time,
+    result_or_raise,
+)
+from aiohaul.compute.task_starter import (
+    check_token,
+    find,
+    run_task_request,
+    start,
+    start_with_retries,
+)
+from aiohaul.compute.task_stopper import TaskStopper
 from aiohaul.errors import HaulError, ServiceError
-from aiohaul.hidden import revealed
-from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.pickling import NotPicklable
+from aiohaul.results import TaskResult
+from aiohaul.sensitive import reveal
 from aiohaul.settings import Settings
+from aiohaul.single_flight import SingleFlight
 from aiohaul.user_code import guarded, user_code
 
-#: Seconds until a task has to run.
-INIT_TIMEOUT = 60.0
-#: Seconds between two looks at all running tasks of a cluster.
+#: The seconds between two polls of the running tasks of a cluster.
 INTERVAL = 5.0
-#: Seconds that a last look at a task whose time is up, and at its log, may take.
-_LAST_LOOK_TIMEOUT = 5.0
-#: Seconds that reading the log may take at the end, and the time that its last lines need.
+#: The maximum seconds of the last poll, and of the last read of the log, after a timeout.
+_LAST_POLL_TIMEOUT = 5.0
+#: The maximum seconds of reading the task definition, and of reading the log of an ended task.
 _LOG_TIMEOUT = 60.0
-#: Seconds that reading on may take while the task runs: the looks at it wait for that.
+#: The maximum seconds of reading the log of a running task, because its next poll waits meanwhile.
 _LIVE_LOG_TIMEOUT = 10.0
+#: The maximum seconds of reading the log of a task whose call was cancelled.
+_CANCELLED_LOG_TIMEOUT = 0.7
+#: The seconds that the last lines of a log need to reach CloudWatch.
 _LOG_LAG = 2.0
-#: Seconds before each look for a task whose ARN is not known.
+#: The number of containers from which on it is not clear whose exit code counts.
+_MANY = 2
+#: The seconds before each ListTasks for a task whose ARN is not known.
 _FIND_PAUSES = (0.0, 1.0, 2.0)
-#: The container that an override without a name is for, as users of OTF know it.
+#: The name of the container in an override without a name, as in OTF.
 _DEFAULT_CONTAINER = "default"
 
 _log = logging.getLogger(__name__)
 
 OnStart = Callable[[str], Awaitable[None]]
+OnCancelled = Callable[[TaskResult], None]
 
 
 class FargateHandler(NotPicklable):
-    """Fargate as one identity sees it. Cheap to make: equal ones share clients and looks.
+    """Runs and stops Fargate tasks with one set of credentials.
 
-    Made by :meth:`aiohaul.Session.fargate`.
+    Created by :meth:`aiohaul.Session.fargate`. A handler is cheap to create, because equal handlers
+    share clients and polls.
     """
 
     def __init__(
         self,
         clients: Clients,
-        following: Following,
-        stopping: Stopping,
+        poller: TaskPoller,
+        stopper: TaskStopper,
         reads: SingleFlight,
         settings: Settings | None = None,
         *,
         interval: float = INTERVAL,
     ) -> None:
         self._clients = clients
-        self._following = following
-        self._stopping = stopping
+        self._poller = poller
+        self._stopper = stopper
         self._reads = reads
         self._settings = settings
         self._interval = interval
@@ -81,148 +100,190 @@ class FargateHandler(NotPicklable):
         container: str | None = None,
         log_group: str | None = None,
         timeout: float | None = None,
-        init_timeout: float = INIT_TIMEOUT,
+        init_timeout: float | None = None,
+        retry_start: bool = False,
+        run_task: Mapping[str, Any] | None = None,
         on_log: OnLog | None = None,
         token: str | None = None,
         task: str | None = None,
         on_start: OnStart | None = None,
+        on_cancelled: OnCancelled | None = None,
         stop: bool = True,
     ) -> TaskResult:
-        """Run a task and wait for its end.
+        """Run a Fargate task and wait for its end.
 
-        However this call ends (cancelled, timed out, or by an error), a task that has not ended
-        is told to stop first, and the call waits until AWS took that. With ``stop=False`` a
-        cancellation, and that alone, leaves it running, for another call to go on with it.
+        If the call is cancelled, times out or fails, it first stops the task if the task has not
+        ended, and waits until ECS accepts the stop. With ``stop=False``, a cancelled call leaves
+        the task running, so that another call can wait for the task. A timeout or an error still
+        stops the task.
 
-        So a cancelled call ends within a second where ECS answers in that time. Where it does
-        not, a RunTask under way has five seconds more, and where no answer comes ListTasks five
-        to find the task; StopTask is sent until ECS takes it, at a pace that all stops of the
-        session share, and given up once ECS took none for 30 seconds. Cancelled while nothing is
-        under way (no slot is free, no connection has come about, or it pauses between two
-        attempts), it ends at once, and nothing was started.
+        A cancelled call ends within a second if ECS responds in this time. If ECS does not respond,
+        a RunTask that was sent gets five more seconds, and then ListTasks gets five seconds to find
+        the task. StopTask is sent until ECS accepts it. All stops of the Session share one rate of
+        requests, and give up after ECS has accepted no stop for 30 seconds. If the call is
+        cancelled before RunTask is sent, while it waits for a connection or the next attempt, it
+        ends at once, and no task was started.
 
-        AWS: RunTask with a clientToken; DescribeTasks, shared by all tasks that the session
-        follows in a cluster; StopTask; ListTasks if RunTask was not answered; with ``log_group``
-        DescribeTaskDefinition and GetLogEvents.
+        AWS: RunTask with a clientToken; DescribeTasks, one request for up to a hundred tasks of a
+        cluster; StopTask; ListTasks if RunTask got no response; DescribeTaskDefinition and
+        GetLogEvents if ``log_group`` is given. DescribeTaskDefinition also if the task has many
+        containers, and neither ``container`` nor ``overrides`` names one.
 
         Args:
-            cluster: name or ARN.
-            task_family: a task definition: its family, with a revision if need be, or ARN.
-            network: ECS's networkConfiguration.
-            overrides: containerOverrides, one or many; one without a name is for the container
-                "default". A value in them may be :class:`aiohaul.Hidden`: then no error repeats
-                what ECS says of them, which they are in. Who may describe the task sees it.
-            container: whose exit code counts, and whose log is read; None is the first.
+            cluster: the name or ARN of the cluster.
+            task_family: the task definition, as family, ``family:revision`` or ARN.
+            network: the networkConfiguration of ECS.
+            overrides: one or many containerOverrides of ECS. An override without a name is for the
+                container "default". A value may be :class:`aiohaul.Sensitive`. Then no error
+                contains the response of ECS, which may contain the value. DescribeTasks returns the
+                value.
+            container: the container whose exit code counts and whose log is read. None selects the
+                container that ``overrides`` names, or else the only essential container that is not
+                a log router. If there are many, the run fails if one of them ends with a code other
+                than 0, 137 and 143, or if none of them ends with 0.
             log_group: the CloudWatch log group of the container; None reads no log.
-            timeout: seconds from the call to the task's end; None is as long as it takes.
-            init_timeout: seconds from the task's creation until it has to run.
-            on_log: told of every line while the task runs; needs ``log_group``.
-            token: the clientToken, which is the task's ``startedBy`` too: calls with the same
-                token and the same task start it once, for a day at least while it runs. None is
-                a new one.
-            task: the ARN of a task that another call started: it is followed, and none started.
-            on_start: awaited with the ARN once the task is started.
-            stop: False leaves the task running when this call is cancelled.
+            timeout: the maximum seconds from the call to the end of the task; None for no limit.
+            init_timeout: the maximum seconds in which the task is PENDING. None allows 60 seconds,
+                without the time to pull an image.
+            retry_start: send RunTask again, for up to ``init_timeout`` seconds, if ECS has no
+                capacity, network interface or agent for the task.
+            run_task: more parameters of RunTask, with the names of AWS: launchType,
+                capacityProviderStrategy, platformVersion, tags, overrides (cpu, memory, roles)
+                and others. botocore checks them before the request.
+            on_log: called for every line of the log while the task runs; needs ``log_group``.
+            token: the clientToken, and the ``startedBy`` of the task. Calls with the same token and
+                the same arguments start only one task, for at least a day while the task runs. None
+                creates a new token.
+            task: the ARN of a task that another call started. This call then starts no task, and
+                waits for that task.
+            on_start: awaited with the ARN after the task was started.
+            on_cancelled: called with the last known state of the task if this call is cancelled and
+                stops the task. While ECS stops the task, the newest lines of its log are read, for
+                up to 0.7 seconds, if ``log_group`` is given.
+            stop: stop the task if this call is cancelled. False leaves the task running.
 
         Returns:
-            What became of it; the exit code is 0.
+            The result of the task, whose exit code is 0.
 
         Raises:
-            TaskStartError: it could not be started, stopped before it ran, or has no such
-                container.
-            TaskFailedError: its exit code is not 0, or it has none.
-            TaskTimeoutError: it was not running, or not done, in time.
-            OutcomeUnknownError: RunTask was sent and not answered: a task may be running.
-            SessionError: the Session ended; the task was told to stop.
-            ClusterNotFoundError: there is no such cluster.
-            AccessDeniedError: the credentials may not do this.
-            ServiceError: another failure.
+            FargateTaskStartError: ECS did not start the task, the task stopped before it ran, or
+                the task has no container with the name ``container``.
+            FargateTaskFailedError: the exit code is not 0, or there is no exit code.
+            FargateTaskTimeoutError: the task was not running, or had not ended, in time.
+            OutcomeUnknownError: RunTask was sent and got no response, so a task may be running.
+            SessionError: the Session ended, and a stop of the task was requested.
+            ClusterNotFoundError: the cluster does not exist.
+            AccessDeniedError: the credentials do not allow a request.
+            ServiceError: a request failed for another reason.
         """
-        plain, secret = revealed(_named(overrides))
+        named = _named(overrides)
+        (plain, more), secret = reveal((named, run_task or {}))
         begun = anyio.current_time()
         if on_log is not None:
             on_log = guarded("on_log", on_log)
-        run = Run(cluster, container, log_group, on_log, begun=begun, arn=task, secret=secret)
+        if on_cancelled is not None:
+            on_cancelled = guarded("on_cancelled", on_cancelled)
+        run = TaskRun(cluster, container, log_group, on_log, begun=begun, arn=task, secret=secret)
+        run.overridden = frozenset(each["name"] for each in named)
         if token is not None:
             run.token = check_token(token)
-        request = {
-            "cluster": cluster,
-            "taskDefinition": task_family,
-            "launchType": "FARGATE",
-            "count": 1,
-            "clientToken": run.token,
-            "startedBy": run.token,
-            "overrides": {"containerOverrides": plain},
-            **({"networkConfiguration": network} if network else {}),
-        }
+        request = run_task_request(run, task_family, network, plain, more)
         deadline = math.inf if timeout is None else run.begun + timeout
-        async with self._clients.undoable(f"{task_family} in {cluster} had ended"):
+        async with self._clients.cancel_on_close(f"{task_family} in {cluster} had ended"):
             return await self._run(
-                run, request, deadline, timeout, init_timeout, on_start=on_start, stop=stop
+                run,
+                request,
+                deadline,
+                timeout,
+                init_timeout,
+                retry_start=retry_start,
+                on_start=on_start,
+                on_cancelled=on_cancelled,
+                stop=stop,
             )
-        raise AssertionError  # pragma: no cover  # undoable raises where it swallows
+        raise AssertionError  # pragma: no cover  # cancel_on_close raises if it swallows
 
     async def _run(
         self,
-        run: Run,
+        run: TaskRun,
         request: Mapping[str, Any],
         deadline: float,
         timeout: float | None,
-        init_timeout: float,
+        init_timeout: float | None,
         *,
+        retry_start: bool,
         on_start: OnStart | None,
+        on_cancelled: OnCancelled | None,
         stop: bool,
     ) -> TaskResult:
-        """Start the task, follow it, and see that it does not outlive this call."""
-        in_time, stopped, left = False, True, False
+        """Start the task, wait for its end, and stop it if this call ends first."""
+        in_time, stopped, detached = False, True, False
         ecs: Service | None = None
         try:
-            # A task that runs already is stopped when its time is up: that takes a client.
+            # Stopping a task that already runs needs a client, even after the deadline.
             with anyio.CancelScope(deadline=math.inf if run.arn else deadline) as starting:
                 ecs = await self._clients.service("ecs", self._settings)
-                if run.arn is None:
+                if run.arn is None and retry_start:
+                    give_up_at = run.begun + (
+                        INIT_TIMEOUT if init_timeout is None else init_timeout
+                    )
+                    await start_with_retries(ecs, run, request, give_up_at)
+                elif run.arn is None:
                     await start(ecs, run, request)
             if run.arn is not None and on_start is not None:
                 with user_code("on_start"):
                     await on_start(run.arn)
             if not starting.cancelled_caught and ecs is not None:
                 check_container(run)
-                in_time = await self._follow(ecs, run, deadline, init_timeout)
+                in_time = await self._wait_for_end(ecs, run, deadline, init_timeout)
         except anyio.get_cancelled_exc_class():
-            left = not stop
+            detached = not stop
+            if stop and ecs is not None and on_cancelled is not None:
+                detached = True  # stopped here
+                await run_shielded(partial(self._stop_and_report, ecs, run, on_cancelled), math.inf)
             raise
         finally:
-            if ecs is not None and not left:
-                stopped = await self._stopping.leave_nothing(ecs, run)
+            if ecs is not None and not detached:
+                stopped = await self._stopper.ensure_stopped(ecs, run)
         if not in_time:
-            await self._read_log(run, 0.0, _LAST_LOOK_TIMEOUT)
+            await self._read_log(run, 0.0, _LAST_POLL_TIMEOUT)
             raise out_of_time(run, timeout, init_timeout, stopped=stopped)
+        await self._choose_container(run)
         await self._read_log(run, _LOG_LAG, _LOG_TIMEOUT)
-        return judged(run)
+        return result_or_raise(run)
+
+    async def _stop_and_report(self, ecs: Service, run: TaskRun, on_cancelled: OnCancelled) -> None:
+        """Stop the task of a cancelled call; pass its last known state to ``on_cancelled``."""
+        async with anyio.create_task_group() as group:
+            read_log = partial(self._read_log, run, 0.0, _CANCELLED_LOG_TIMEOUT, newest=True)
+            group.start_soon(read_log)
+            await self._stopper.ensure_stopped(ecs, run)
+        if run.arn is not None:
+            on_cancelled(run.result())
 
     @in_own_task
     async def stop(self, cluster: str, token: str, *, task: str | None = None) -> bool:
-        """Stop what a call of :meth:`run` with this token left running.
+        """Stop the task that a call of :meth:`run` with this token left running.
 
-        Once begun, it goes on to its end even when cancelled.
+        Once begun, it goes on to its end even if the caller is cancelled.
 
-        AWS: StopTask, sent until ECS takes it, for 30 seconds without success at most; and
+        AWS: StopTask, sent until ECS accepts it, for 30 seconds without success at most; and
         ListTasks, three times in three seconds at most, if the ARN is not known.
 
         Args:
-            cluster: name or ARN.
-            token: that of the call.
-            task: the ARN, if it is known.
+            cluster: the name or ARN of the cluster.
+            token: the token of that call.
+            task: the ARN of the task; None if the ARN is not known.
 
         Returns:
-            True once ECS took it, which it also does for a task that has ended; False if no such
-            task is found, or ECS does not take it, which is logged.
+            True if ECS accepted the stop, even if the task had ended before. False if the task was
+            not found, or if ECS did not accept the stop, which is logged.
 
         Raises:
-            TaskStartError: no token can be like this.
-            SettingsError: no credentials or region.
+            FargateTaskStartError: ``token`` is not a valid token.
+            SettingsError: credentials or region are missing.
         """
-        run = Run(cluster, None, None, None, begun=anyio.current_time(), arn=task)
+        run = TaskRun(cluster, None, None, None, begun=anyio.current_time(), arn=task)
         run.token = check_token(token)
         stopped: list[bool] = []
 
@@ -232,86 +293,143 @@ class FargateHandler(NotPicklable):
                 if run.arn is None:
                     await anyio.sleep(pause)
                     await find(ecs, run)
-            return run.arn is not None and await self._stopping.leave_nothing(ecs, run)
+            return run.arn is not None and await self._stopper.ensure_stopped(ecs, run)
 
-        await to_its_end(stop_it, math.inf, stopped.append)
+        await run_shielded(stop_it, math.inf, stopped.append)
         return any(stopped)
 
-    async def _follow(self, ecs: Service, run: Run, deadline: float, init_timeout: float) -> bool:
-        """Look until the task has ended: True if it has in time.
+    async def _wait_for_end(
+        self, ecs: Service, run: TaskRun, deadline: float, init_timeout: float | None
+    ) -> bool:
+        """Poll until the task has ended; return False if it has not ended in time.
 
-        A task whose time is up is looked at once more: since the last look at all of them it may
-        have ended, or begun to run.
+        After a timeout, the task is polled once more, because it may have ended, or begun to run,
+        since the last poll.
         """
         arn = run.arn or ""
-        init_deadline = min(deadline, anyio.current_time() + init_timeout)
-        with self._following.follow(ecs, run.cluster, arn, self._interval) as followed:
+        with self._poller.track(ecs, run.cluster, arn, self._interval) as tracked:
             while not run.ended:
-                time_up = deadline if run.running else init_deadline
-                with anyio.CancelScope(deadline=time_up) as turn:
-                    run.take(await followed.look())
+                time_up = min(deadline, run.init_deadline(init_timeout))
+                with anyio.CancelScope(deadline=time_up) as scope:
+                    run.update(await tracked.poll())
                     if run.on_log is not None and run.running and not run.ended:
                         await self._read_log(run, None, _LIVE_LOG_TIMEOUT)
-                if turn.cancelled_caught:
-                    await _look_once_more(followed, run)
-                    if too_late(run, whole=time_up == deadline):
+                if scope.cancelled_caught:
+                    await _poll_once_more(tracked, run)
+                    time_up = min(deadline, run.init_deadline(init_timeout))
+                    if run.is_late(time_up):
                         return False
         return True
 
-    async def _read_log(self, run: Run, lag: float | None, within: float) -> None:
-        """Read what the log has more; ``lag`` is how long to wait for its last lines."""
+    async def _choose_container(self, run: TaskRun) -> None:
+        """Select the container whose exit code counts, if the caller named no container."""
+        if run.container is not None or run.counted or len(run.names) < _MANY:
+            return
+        overridden = run.overridden.intersection(run.names)
+        if len(overridden) == 1:
+            (run.container,) = overridden
+            return
+        try:
+            with anyio.fail_after(_LOG_TIMEOUT):
+                essential, others = essential_containers(await self._task_definition(run))
+        except (ServiceError, TimeoutError) as error:
+            run.container = run.names[0]
+            _log.warning(
+                "selecting the container of %s failed, so the exit code of its first container, %s,"
+                " counts. Pass the name of the container: %s",
+                run.arn,
+                run.container,
+                str(error) or "DescribeTaskDefinition got no response",
+            )
+            return
+        if len(others) == 1:
+            run.container = others[0]
+            return
+        run.counted = tuple(essential) or tuple(run.names)
+        _log.warning(
+            "no single container of %s was selected, so the run fails if one of these containers"
+            " fails: %s. Pass the name of the container",
+            run.arn,
+            ", ".join(run.counted),
+        )
+
+    async def _read_log(
+        self, run: TaskRun, lag: float | None, timeout: float, *, newest: bool = False
+    ) -> None:
+        """Read the new lines of the log.
+
+        Args:
+            run: the task.
+            lag: the seconds to wait for the last lines of an ended task; None while the task runs.
+            timeout: the maximum seconds of the read.
+            newest: read only the newest lines of a log that was not read yet.
+        """
         if run.log_group is None or run.arn is None:
             return
-        with anyio.move_on_after(within):
+        with anyio.move_on_after(timeout) as scope:
+            await self._choose_container(run)
             if run.log is None and run.log_problem is None:
                 await self._find_log(run)
             if run.log is None:
                 return
-            await run.log.read_on()
+            await (run.log.read_last() if newest else run.log.read_on())
             if lag:
                 await anyio.sleep(lag)
                 await run.log.read_on()
+        if scope.cancelled_caught and lag is not None:
+            problem = run.log.problem if run.log else None
+            reason = problem or "CloudWatch did not respond"
+            _log.warning(
+                "the log of %s was not read to its end within %g s: %s", run.arn, timeout, reason
+            )
 
-    async def _find_log(self, run: Run) -> None:
-        """Settle the log stream of the container: its prefix stands in the task definition."""
+    async def _task_definition(self, run: TaskRun) -> Mapping[str, Any]:
+        """Return the task definition of a task (DescribeTaskDefinition).
+
+        Raises:
+            ServiceError: the task definition cannot be read.
+        """
         ecs = await self._clients.service("ecs", self._settings)
         definition = run.state.get("taskDefinitionArn", "")
+        # Shared, because tasks with the same task definition often end at the same time.
+        answer = await self._reads.read(
+            (ecs, "definition", definition),
+            lambda: ecs.call("describe_task_definition", definition, taskDefinition=definition),
+        )
+        with translated("DescribeTaskDefinition", definition):
+            described: Mapping[str, Any] = answer["taskDefinition"]
+        return described
+
+    async def _find_log(self, run: TaskRun) -> None:
+        """Find the log stream of the container by the prefix in the task definition."""
         try:
-            # Tasks of one definition often end together.
-            answer = await self._reads.read(
-                (ecs, "definition", definition),
-                partial(
-                    ecs.call, "describe_task_definition", definition, taskDefinition=definition
-                ),
-            )
-            with translated("DescribeTaskDefinition", definition):
-                told: Mapping[str, Any] = answer["taskDefinition"]
+            definition = await self._task_definition(run)
         except ServiceError as error:
             run.log_problem = str(error)
             _log.warning("the log of %s was not read: %s", run.arn, error)
             return
         container = run.watched.get("name", run.container)
-        stream = stream_name(told, container, run.log_group, run.arn)
+        stream = stream_name(definition, container, run.log_group, run.arn)
         if stream is None:
-            run.log_problem = f"the task definition sends no log to {run.log_group}"
+            run.log_problem = no_stream_problem(definition, container, run.log_group or "")
             _log.warning("the log of %s was not read: %s", run.arn, run.log_problem)
             return
         logs = await self._clients.service("logs", self._settings)
         run.log = LogStream(logs, run.log_group or "", stream, run.on_log)
 
 
-async def _look_once_more(followed: Followed, run: Run) -> None:
-    """Look at a task whose time is up, if that can be had soon; all of these share a look."""
-    with anyio.move_on_after(_LAST_LOOK_TIMEOUT):
+async def _poll_once_more(tracked: TrackedTask, run: TaskRun) -> None:
+    """Poll a task once more after a timeout. All tasks that time out together share one poll."""
+    with anyio.move_on_after(_LAST_POLL_TIMEOUT):
         try:
-            run.take(await followed.look(now=True))
+            run.update(await tracked.poll(now=True))
         except HaulError as error:
-            _log.warning("%s; the look before counts", error)
+            _log.warning("the last poll failed, so the state before it counts: %s", error)
 
 
 def _named(
     overrides: Mapping[str, Any] | Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """The overrides as a list, each with the name of a container."""
+    """Return the overrides as a list, each with the name of a container."""
     many = [overrides] if isinstance(overrides, Mapping) else overrides
     return [{"name": _DEFAULT_CONTAINER, **each} for each in many]

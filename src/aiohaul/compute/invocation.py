@@ -1,45 +1,44 @@
-"""Pure: what may be sent to Lambda, what came back, and what a failure says about the function."""
+"""Checks requests to Lambda, and converts responses and failures to values. Pure."""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, Literal
 
+from aiohaul.aws import answers
 from aiohaul.errors import (
     FunctionNameError,
     OutcomeUnknownError,
     PayloadError,
     PayloadTooLargeError,
     ServiceError,
-    UnreachableError,
 )
-from aiohaul.hidden import Marked
+from aiohaul.results import Invocation
+from aiohaul.sensitive import SensitiveValue, shown
 
 InvocationType = Literal["RequestResponse", "Event", "DryRun"]
 
-#: Bytes that AWS takes as a payload; its "MB" are 1,024 KB.
+#: The maximum size of a payload in bytes. In the limits of Lambda, 1 MB is 1,024 KB.
 SYNCHRONOUS_LIMIT = 6 * 1024 * 1024
 ASYNCHRONOUS_LIMIT = 1024 * 1024
-#: What a user must know when an answer fails to come.
+#: The maximum size of a client context in bytes, encoded as base64.
+CONTEXT_LIMIT = 3583
+#: The end of the message of an error after which it is not known whether the function ran.
 UNKNOWN = (
     "The outcome is unknown: the function may have run, or may still be running at AWS. It was not"
-    " called again; look into its log before you do."
+    " invoked again. Read the log of the function before you invoke it again."
 )
-#: Characters of a function's own words that an error message repeats.
-_QUOTED = 300
-#: The status by which Lambda says that it did what was asked for.
+#: The HTTP status of success for each type of invocation.
 _STATUS = {"RequestResponse": 200, "Event": 202, "DryRun": 204}
-_TOO_MANY_REQUESTS = 429
-_SERVER_ERROR = 500
 
 _FUNCTION = r"[a-zA-Z0-9-_.]{1,140}(?::(?:\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_]+))?"
 _ARN = re.compile(
     r"arn:aws[a-zA-Z-]*:lambda:(?:eusc-)?[a-z]{2}(?:-gov|-iso[a-z]?)?-[a-z]+-\d:\d{12}:function:"
     + _FUNCTION,
-    re.ASCII,  # else \d takes the digits of every script
+    re.ASCII,  # without re.ASCII, \d matches the digits of all scripts
 )
 _NAME = re.compile(r"(?:\d{12}:)?(?:function:)?" + _FUNCTION, re.ASCII)
 _DURABLE_NAME = re.compile(r"[a-zA-Z0-9-_]{1,64}")
@@ -51,137 +50,125 @@ _DURABLE_ARN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invocation:
-    """What Lambda answered to one invocation.
-
-    Attributes:
-        function: as it was called.
-        status: the HTTP status: 200 for an answer, 202 for an accepted event, 204 for a dry run.
-        payload: what the function returned, decoded; its text if that is not JSON; None for an
-            event or a dry run. Not in a repr.
-        log_tail: the last 4 KB of its log; None if it was not asked for. Not in a repr.
-        function_error: ``Handled`` or ``Unhandled`` if the function failed, else None.
-        version: the version that ran, such as ``$LATEST``.
-        request_id: Lambda's name for the invocation, as in the function's log.
-        seconds: from the call to the answer.
-        durable_arn: of the durable execution that was started, or None.
-        secret: the payload that it was called with hides something, and so do reports what it
-            says.
-    """
-
-    function: str
-    status: int
-    payload: Any = field(repr=False)
-    log_tail: str | None = field(repr=False)
-    function_error: str | None
-    version: str | None
-    request_id: str | None
-    seconds: float
-    durable_arn: str | None = None
-    secret: bool = False
-
-    @property
-    def complaint(self) -> str:
-        """What the function says of its own failure, shortened, or where that can be found."""
-        if self.secret:
-            return withheld(f"its log (request {self.request_id})")
-        told = self.payload if isinstance(self.payload, dict) else {}
-        kind, message = told.get("errorType"), told.get("errorMessage")
-        says = ": ".join(str(part) for part in (kind, message) if part)
-        return says[:_QUOTED] or "it gives no reason"
-
-
-def withheld(where: str) -> str:
-    """What an error says in place of words that may repeat a payload that hides something."""
-    return f"what it says is not shown, as its payload was marked secret; look into {where}"
-
-
 def check_function(name: str) -> None:
-    """Refuse what cannot name a function.
+    """Check that a text is a valid name or ARN of a Lambda function.
 
     Raises:
-        FunctionNameError: it is neither a name nor an ARN of a function.
+        FunctionNameError: the text is not valid.
     """
     if name.startswith("arn:"):
         if not _ARN.fullmatch(name):
             raise FunctionNameError(
-                f"{name!r} is not the ARN of a Lambda function: expected"
-                " arn:aws:lambda:REGION:ACCOUNT:function:NAME, with :VERSION or :ALIAS if need be"
+                f"{shown(name)} is not the ARN of a Lambda function: expected"
+                " arn:aws:lambda:REGION:ACCOUNT:function:NAME, optionally with :VERSION or :ALIAS"
             )
     elif not _NAME.fullmatch(name):
         raise FunctionNameError(
-            f"{name!r} is not the name of a Lambda function: expected letters, digits, '-' and"
-            " '_', with :VERSION or :ALIAS if need be, or an ARN"
+            f"{shown(name)} is not the name of a Lambda function: expected letters, digits, '-' and"
+            " '_', optionally with :VERSION or :ALIAS, or an ARN"
         )
 
 
 def check_durable_name(name: str) -> None:
-    """Refuse what cannot name a durable execution.
+    """Check that a text is a valid name of a durable execution.
 
     Raises:
-        FunctionNameError: it is not 1 to 64 letters, digits, "-" and "_".
+        FunctionNameError: the text is not 1 to 64 letters, digits, "-" and "_".
     """
     if not _DURABLE_NAME.fullmatch(name):
         raise FunctionNameError(
-            f"{name!r} is not the name of a durable execution: expected 1 to 64 letters, digits,"
-            " '-' and '_'"
+            f"{shown(name)} is not the name of a durable execution: expected 1 to 64 letters,"
+            " digits, '-' and '_'"
         )
 
 
 def check_durable_arn(arn: str) -> None:
-    """Refuse what cannot be the ARN of a durable execution.
+    """Check that a text is a valid ARN of a durable execution.
 
     Raises:
-        FunctionNameError: it is not.
+        FunctionNameError: the text is not valid.
     """
     if not _DURABLE_ARN.fullmatch(arn):
         raise FunctionNameError(
-            f"{arn!r} is not the ARN of a durable execution: expected what start_durable returned"
+            f"{shown(arn)} is not the ARN of a durable execution. Pass the ARN that start_durable"
+            " returned"
         )
 
 
 def encoded(payload: Any, invocation_type: InvocationType) -> tuple[bytes, bool]:
-    """The payload as JSON, and whether any of it is marked as secret.
+    """Return the payload as JSON, and True if the payload has sensitive values.
 
     Raises:
-        PayloadError: it is not JSON.
-        PayloadTooLargeError: it is more than Lambda takes.
+        PayloadError: the payload cannot be converted to JSON.
+        PayloadTooLargeError: the payload is larger than Lambda accepts.
     """
-    why = ""
-    body = b""
-    secret = False
-
-    def reveal(value: Any) -> Any:
-        nonlocal secret
-        if isinstance(value, Marked):
-            secret = True
-            return value.value
-        raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
-
-    try:
-        text = json.dumps(
-            payload, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=reveal
-        )
-        body = text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        # The words of a TypeError name a type; those of the others may repeat a value.
-        why = str(error) if isinstance(error, TypeError) else type(error).__name__
-    if why:  # raised out here: Python would keep the other error, and with it the payload
-        raise PayloadError(f"the payload is not JSON: {why}")
+    body, secret = _json(payload, "the payload")
     limit = ASYNCHRONOUS_LIMIT if invocation_type == "Event" else SYNCHRONOUS_LIMIT
     if len(body) > limit:
         raise PayloadTooLargeError(
-            f"the payload has {len(body):,} bytes, and Lambda takes {limit:,} in"
-            f" {invocation_type}: put it into S3 and send its place",
+            f"the payload has {len(body):,} bytes, and Lambda accepts {limit:,} for"
+            f" {invocation_type}. Write the data to S3, and send the bucket and key",
             size=len(body),
             limit=limit,
         )
     return body, secret
 
 
+def encoded_context(
+    context: Mapping[str, Any], invocation_type: InvocationType
+) -> tuple[str, bool]:
+    """Return the ClientContext as base64, and True if the context has sensitive values.
+
+    Raises:
+        PayloadError: the context cannot be converted to JSON, or Lambda does not send a context to
+            the function for this invocation type.
+        PayloadTooLargeError: the context is larger than Lambda accepts.
+    """
+    if invocation_type != "RequestResponse":
+        raise PayloadError(
+            f"Lambda does not send the client context to the function for {invocation_type}. Use"
+            " RequestResponse, or put the data into the payload"
+        )
+    body, secret = _json(context, "the client context")
+    text = base64.b64encode(body).decode()
+    if len(text) > CONTEXT_LIMIT:
+        raise PayloadTooLargeError(
+            f"the client context has {len(text):,} bytes as base64, and Lambda accepts"
+            f" {CONTEXT_LIMIT:,} bytes. Put the data into the payload",
+            size=len(text),
+            limit=CONTEXT_LIMIT,
+        )
+    return text, secret
+
+
+def _json(value: Any, name: str) -> tuple[bytes, bool]:
+    """Return a value as JSON, and True if the value contains sensitive values."""
+    problem = ""
+    body = b""
+    secret = False
+
+    def reveal(value: Any) -> Any:
+        nonlocal secret
+        if isinstance(value, SensitiveValue):
+            secret = True
+            return value.value
+        raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+    try:
+        text = json.dumps(
+            value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=reveal
+        )
+        body = text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        # The text of a TypeError names only a type. The other texts may contain a value.
+        problem = str(error) if isinstance(error, TypeError) else type(error).__name__
+    if problem:  # raised here: the context of an error raised above would contain the payload
+        raise PayloadError(f"{name} is not JSON: {problem}")
+    return body, secret
+
+
 def decoded(body: bytes) -> Any:
-    """What a function returned: JSON, or its text if it is none; None if it is nothing."""
+    """Decode the JSON payload of a response; return other payloads as text, and None if empty."""
     if not body:
         return None
     try:
@@ -191,9 +178,9 @@ def decoded(body: bytes) -> Any:
 
 
 def invocation_from(
-    function: str, body: bytes, answer: dict[str, Any], seconds: float, *, secret: bool
+    function: str, body: bytes, answer: answers.Invoked, seconds: float, *, secret: bool
 ) -> Invocation:
-    """The answer of Lambda as a value."""
+    """Convert a response of Invoke to an Invocation."""
     return Invocation(
         function=function,
         status=answer["StatusCode"],
@@ -208,35 +195,30 @@ def invocation_from(
     )
 
 
-def _log_tail(told: str | None) -> str | None:
+def _log_tail(header: str | None) -> str | None:
     try:
-        return base64.b64decode(told).decode(errors="replace") if told else None
+        return base64.b64decode(header).decode(errors="replace") if header else None
     except ValueError:
-        return None  # the function ran all the same
+        return None  # a damaged log does not fail a call whose function ran
 
 
-def never_ran(error: ServiceError) -> bool:
-    """True if the function provably was not called: no connection, or throttled."""
-    return isinstance(error, UnreachableError) or error.status == _TOO_MANY_REQUESTS
-
-
-def in_doubt(error: ServiceError) -> bool:
-    """True if the function may have been called: no whole answer, or one of a broken server."""
-    if error.operation != "Invoke" or never_ran(error):
-        return False
-    return error.status is None or error.status >= _SERVER_ERROR
+def may_send_again(error: ServiceError) -> bool:
+    """Return True if the function certainly did not start, and a retry may start the function."""
+    return error.retryable and not error.outcome_unknown
 
 
 def check_status(invocation: Invocation, invocation_type: InvocationType) -> None:
-    """Refuse an answer to another question: an event that was run, a call that was only queued.
+    """Check that the status of a response is that of the invocation type.
+
+    A wrong status means, for example, that a RequestResponse invocation was only queued.
 
     Raises:
-        OutcomeUnknownError: its status is not the one of this type of invocation.
+        OutcomeUnknownError: the status is that of another invocation type.
     """
-    wanted = _STATUS[invocation_type]
-    if invocation.status != wanted:
+    expected = _STATUS[invocation_type]
+    if invocation.status != expected:
         raise OutcomeUnknownError(
-            f"the answer to {invocation_type} has status {invocation.status}, not {wanted}."
+            f"the response to {invocation_type} has status {invocation.status}, not {expected}."
             f" {UNKNOWN}",
             operation="Invoke",
             target=invocation.function,
@@ -246,8 +228,8 @@ def check_status(invocation: Invocation, invocation_type: InvocationType) -> Non
         )
 
 
-def outcome_unknown(error: ServiceError) -> OutcomeUnknownError:
-    """The error that says so, for one that leaves it in doubt."""
+def outcome_unknown_error(error: ServiceError) -> OutcomeUnknownError:
+    """Return the error for an Invoke after which it is not known whether the function ran."""
     return OutcomeUnknownError(
         f"{error.problem} {UNKNOWN}",
         operation=error.operation,

@@ -1,4 +1,4 @@
-"""Waiting for a line in a log group of CloudWatch."""
+"""LogsHandler: waits for a line in a log group of CloudWatch."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from aiohaul.aws.clients import Clients
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.cancellation import in_own_task
-from aiohaul.compute.logs import LogLine
-from aiohaul.looking import look_until_found
 from aiohaul.pickling import NotPicklable
+from aiohaul.polling import poll_until
 from aiohaul.progress import OnProgress
+from aiohaul.regexes.bounded import bounded
+from aiohaul.results import LogLine
 from aiohaul.settings import Settings
+from aiohaul.threads import run_in_thread_if
 from aiohaul.user_code import guarded
 
-#: Seconds by which an event may come later than others of its time, and still be seen.
+#: The maximum delay, in seconds, of an event that is still found.
 LATENESS = 60.0
-#: Events that are looked through without giving the loop a turn.
-_ONE_GO = 1000
+#: The number of events that are searched before the event loop may run other tasks.
+_EVENTS_PER_STEP = 1000
 _MILLISECONDS = 1000
 
 
 class LogsHandler(NotPicklable):
-    """CloudWatch Logs as one identity sees them. Cheap to make: equal ones share clients.
+    """Reads CloudWatch Logs with one set of credentials.
 
-    Made by :meth:`aiohaul.Session.logs`.
+    Created by :meth:`aiohaul.Session.logs`. A handler is cheap to create, because equal handlers
+    share clients.
     """
 
     def __init__(self, clients: Clients, settings: Settings | None = None) -> None:
@@ -52,28 +55,30 @@ class LogsHandler(NotPicklable):
     ) -> LogLine:
         """Wait for a line that matches, in any stream of a log group.
 
-        AWS: FilterLogEvents every ``interval``, page by page. Each look asks for what is newer
-        than the last one saw, and for ``lateness`` seconds more; no event is looked at twice.
+        AWS: FilterLogEvents every ``interval`` seconds, page by page. Each poll reads the events
+        from ``lateness`` seconds before the newest event of the last poll. No event is searched
+        twice.
 
         Args:
-            group: the log group's name.
-            pattern: a regex, searched for in every line.
-            stream_prefix: how the names of the streams begin; None is all.
-            since: an aware datetime; events of earlier times do not count. None is now.
-            lateness: seconds by which an event may be late, by its own time. A later one may be
+            group: the name of the log group.
+            pattern: a regular expression that may match anywhere in a line.
+            stream_prefix: the prefix of the names of the streams; None searches all streams.
+            since: a datetime with a time zone. Earlier events are not searched. None is now.
+            lateness: the maximum delay of an event in seconds. An event that arrives later may be
                 missed.
-            timeout: seconds to wait; 0 looks once.
-            interval: seconds between two looks.
-            on_progress: told of every look that found nothing.
+            timeout: the maximum seconds of the wait; 0 polls once.
+            interval: the seconds between two polls.
+            on_progress: called after every poll that found no line.
 
         Returns:
-            The first line that matches, as CloudWatch lists them.
+            The first line that matches, in the order of CloudWatch.
 
         Raises:
-            WatchTimeoutError: no line matched until the timeout.
-            LogGroupNotFoundError: there is no such log group.
-            AccessDeniedError: the credentials may not read it.
-            ServiceError: another failure that does not pass by itself.
+            RegexLimitError: the regex takes too many steps for a line.
+            WatchTimeoutError: no line matched before the timeout.
+            LogGroupNotFoundError: the log group does not exist.
+            AccessDeniedError: the credentials do not allow to read the log group.
+            ServiceError: a request failed, and a retry would fail too.
         """
         watch = _LogWatch(
             await self._clients.service("logs", self._settings),
@@ -83,8 +88,8 @@ class LogsHandler(NotPicklable):
             since=since or datetime.now(UTC),
             lateness=lateness,
         )
-        return await look_until_found(
-            watch.look,
+        return await poll_until(
+            watch.poll,
             where=f"the log group {group} (lines like {watch.pattern.pattern})",
             timeout=timeout,
             interval=interval,
@@ -93,10 +98,10 @@ class LogsHandler(NotPicklable):
 
 
 class _LogWatch:
-    """What of a log group was looked at.
+    """Searches the new events of a log group, poll by poll.
 
     Attributes:
-        pattern: searched for in every line.
+        pattern: the regular expression that a line must match.
     """
 
     def __init__(
@@ -110,57 +115,65 @@ class _LogWatch:
         lateness: float,
     ) -> None:
         self.pattern = pattern
+        self._regex = bounded(pattern)
         self._logs = logs
         self._group = group
         self._streams = {"logStreamNamePrefix": stream_prefix} if stream_prefix else {}
         self._since = round(since.timestamp() * _MILLISECONDS)
         self._start = self._since
         self._lateness = round(lateness * _MILLISECONDS)
-        #: The events of the last seconds that were looked at: id and time.
+        #: The times, by id, of the searched events since ``_start``.
         self._seen: dict[str, int] = {}
 
-    async def look(self) -> LogLine | None:
-        """Look at what is new."""
+    async def poll(self) -> LogLine | None:
+        """Search the new events; return the first line that matches, or None."""
         now = round(datetime.now(UTC).timestamp() * _MILLISECONDS)
         token: str | None = None
         latest = self._start
         while True:
-            page, following = await self._page(token)
-            for number, event in enumerate(page):
-                if number % _ONE_GO == 0:
-                    await checkpoint()
-                if event[0] in self._seen:
-                    continue
-                self._seen[event[0]] = event[1]
-                # A clock that is ahead of ours must not move the start of the next look.
-                latest = max(latest, min(event[1], now))
-                if self.pattern.search(event[2]):
-                    return LogLine(datetime.fromtimestamp(event[1] / _MILLISECONDS, UTC), event[2])
-            if following is None:
+            page, next_token = await self._read_page(token)
+            for start in range(0, len(page), _EVENTS_PER_STEP):
+                await checkpoint()
+                new = []
+                for event in page[start : start + _EVENTS_PER_STEP]:
+                    if event[0] not in self._seen:
+                        self._seen[event[0]] = event[1]
+                        new.append(event)
+                # At most now, because the clock that an event's time is from may be fast.
+                latest = max([latest, *(min(event[1], now) for event in new)])
+                if (found := await self._first_match(new)) is not None:
+                    return LogLine(datetime.fromtimestamp(found[1] / _MILLISECONDS, UTC), found[2])
+            if next_token is None:
                 break
-            token = following
-        self._move_on(latest)
+            token = next_token
+        self._advance(latest)
         return None
 
-    def _move_on(self, latest: int) -> None:
+    async def _first_match(self, events: list[tuple[str, int, str]]) -> tuple[str, int, str] | None:
+        def search() -> tuple[str, int, str] | None:
+            return next((each for each in events if self._regex.is_in_line(each[2])), None)
+
+        return await run_in_thread_if(not self._regex.is_fast_in_lines, search)
+
+    def _advance(self, latest: int) -> None:
         self._start = max(self._since, self._start, latest - self._lateness)
         self._seen = {key: time for key, time in self._seen.items() if time >= self._start}
 
-    async def _page(self, token: str | None) -> tuple[list[tuple[str, int, str]], str | None]:
-        more = {"nextToken": token} if token is not None else {}
+    async def _read_page(self, token: str | None) -> tuple[list[tuple[str, int, str]], str | None]:
+        optional = {"nextToken": token} if token is not None else {}
         page: Mapping[str, Any] = await self._logs.call(
             "filter_log_events",
             self._group,
             logGroupName=self._group,
             startTime=self._start,
             **self._streams,
-            **more,
+            **optional,
         )
         with translated("FilterLogEvents", self._group):
-            following = page.get("nextToken")
-            if following is not None and following == token:
-                raise ValueError("the page that follows is the same one")
+            next_token = page.get("nextToken")
+            if next_token is not None and next_token == token:
+                raise ValueError("the next page is the same page")
             events = [
                 (each["eventId"], each["timestamp"], each["message"]) for each in page["events"]
             ]
-        return events, following
+        return events, next_token

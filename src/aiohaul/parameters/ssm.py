@@ -1,4 +1,4 @@
-"""SSMHandler: parameters of Systems Manager's Parameter Store."""
+"""SSMHandler: reads and writes parameters in the Parameter Store of Systems Manager (SSM)."""
 
 from __future__ import annotations
 
@@ -12,28 +12,33 @@ from aiohaul.aws.clients import Clients
 from aiohaul.aws.error_codes import service_error
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
-from aiohaul.hidden import Marked
-from aiohaul.parameters.single_flight import SingleFlight
 from aiohaul.pickling import NotPicklable
+from aiohaul.sensitive import SensitiveValue
 from aiohaul.settings import Settings
+from aiohaul.single_flight import SingleFlight
 
-#: Names that one GetParameters takes, and parameters that one page of a path holds.
+#: The maximum number of names in one GetParameters, and of parameters in one GetParametersByPath.
 GET_BATCH = 10
 
 ParameterType = Literal["String", "StringList", "SecureString"]
+ParameterTier = Literal["Standard", "Advanced", "Intelligent-Tiering"]
 
 
-@Marked.register
+@SensitiveValue.register
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One parameter. It may stand in a payload of Lambda for its value, which is hidden then.
+    """One version of a parameter.
+
+    In a payload of Lambda, a Parameter is replaced by its value, and counts as sensitive.
 
     Attributes:
-        name: its name.
-        value: decrypted, if that was asked for. Not in a repr.
-        type: ``String``, ``StringList`` (parts joined by commas) or ``SecureString``.
-        version: 1 or more.
-        last_modified: in UTC; None if the server does not say.
+        name: the name of the parameter.
+        value: the value, decrypted unless it was read with ``decrypt=False``. Not shown in the
+            repr.
+        type: ``String``, ``StringList`` (a text with commas between the values) or
+            ``SecureString``.
+        version: the number of the version, 1 or more.
+        last_modified: the time of the last change, in UTC; None if the response has no time.
     """
 
     name: str
@@ -44,9 +49,10 @@ class Parameter:
 
 
 class SSMHandler(NotPicklable):
-    """Parameters as one identity sees them. Cheap to make: equal ones share clients and reads.
+    """Reads and writes parameters with one set of credentials.
 
-    Made by :meth:`aiohaul.Session.ssm`. Equal reads at the same time share one request.
+    Created by :meth:`aiohaul.Session.ssm`. A handler is cheap to create, because equal handlers
+    share clients. Concurrent equal reads share one request.
     """
 
     def __init__(
@@ -60,30 +66,30 @@ class SSMHandler(NotPicklable):
         """Read one parameter. AWS: GetParameters.
 
         Args:
-            name: a name or ARN, with ``:VERSION`` or ``:LABEL`` if need be.
-            decrypt: decrypt a SecureString; False gives its ciphertext.
+            name: the name or ARN of the parameter, optionally with ``:VERSION`` or ``:LABEL``.
+            decrypt: decrypt a SecureString. False returns the encrypted value.
 
         Raises:
-            ParameterNotFoundError: there is no such parameter, version or label.
-            AccessDeniedError: the credentials may not read it.
-            ServiceError: another failure.
+            ParameterNotFoundError: the parameter, version or label does not exist.
+            AccessDeniedError: the credentials do not allow to read the parameter.
+            ServiceError: the request failed for another reason.
         """
         return (await self.get_many([name], decrypt=decrypt))[name]
 
     async def get_many(self, names: Sequence[str], *, decrypt: bool = True) -> dict[str, Parameter]:
-        """Read many parameters. AWS: GetParameters, ten names at a time.
+        """Read many parameters. AWS: GetParameters, ten names per request.
 
         Args:
-            names: as for :meth:`get`.
-            decrypt: decrypt what is a SecureString.
+            names: names or ARNs, as for :meth:`get`.
+            decrypt: decrypt SecureStrings, as for :meth:`get`.
 
         Returns:
-            Each under the name by which it was asked for, in that order.
+            The parameters by the names in ``names``, in the same order.
 
         Raises:
-            ParameterNotFoundError: some do not exist; it names them.
-            AccessDeniedError: the credentials may not read one of them.
-            ServiceError: another failure.
+            ParameterNotFoundError: parameters do not exist. The error has their names.
+            AccessDeniedError: the credentials do not allow to read one of the parameters.
+            ServiceError: a request failed for another reason.
         """
         wanted = tuple(dict.fromkeys(names))
         ssm = await self._ssm()
@@ -96,19 +102,19 @@ class SSMHandler(NotPicklable):
     async def get_by_path(
         self, path: str, *, recursive: bool = True, decrypt: bool = True
     ) -> dict[str, Parameter]:
-        """Read every parameter below a path. AWS: GetParametersByPath, ten a page.
+        """Read all parameters below a path. AWS: GetParametersByPath, ten parameters per page.
 
         Args:
-            path: such as ``/application/``.
-            recursive: False leaves out those with a further "/" behind the path.
-            decrypt: decrypt what is a SecureString.
+            path: the path, such as ``/application/``.
+            recursive: include parameters with another "/" after the path.
+            decrypt: decrypt SecureStrings, as for :meth:`get`.
 
         Returns:
-            Each under its name; none is no error.
+            The parameters by name; an empty dict if there are no parameters.
 
         Raises:
-            AccessDeniedError: the credentials may not read there.
-            ServiceError: another failure.
+            AccessDeniedError: the credentials do not allow to read parameters below the path.
+            ServiceError: a request failed for another reason.
         """
         ssm = await self._ssm()
         return dict(
@@ -126,24 +132,30 @@ class SSMHandler(NotPicklable):
         type: ParameterType = "SecureString",  # noqa: A002  # AWS's word
         overwrite: bool = True,
         key_id: str | None = None,
+        tier: ParameterTier | None = None,
     ) -> int:
         """Write a parameter. AWS: PutParameter.
 
         Args:
-            name: a name, not an ARN.
-            value: what to write.
-            type: a SecureString unless said otherwise.
-            overwrite: replace one that exists; False makes that an error.
-            key_id: the KMS key of a SecureString; None is the account's own.
+            name: the name of the parameter, not an ARN.
+            value: the new value.
+            type: the type of the parameter.
+            overwrite: replace an existing parameter. If False, an existing parameter is an error.
+            key_id: the KMS key of a SecureString; None for the default key of the account.
+            tier: the tier; ``Advanced`` allows values of up to 8 KB instead of 4 KB. None for the
+                default tier of the account.
 
         Returns:
-            Its new version.
+            The number of the new version.
 
         Raises:
-            AccessDeniedError: the credentials may not write it.
-            ServiceError: another failure; of code ``ParameterAlreadyExists`` if it exists.
+            AccessDeniedError: the credentials do not allow to write the parameter.
+            ServiceError: the request failed for another reason. The code is
+                ``ParameterAlreadyExists`` if ``overwrite`` is False and the parameter exists.
         """
         parameters: dict[str, Any] = {"KeyId": key_id} if key_id is not None else {}
+        if tier is not None:
+            parameters["Tier"] = tier
         ssm = await self._ssm()
         answer = await ssm.call_once(
             "put_parameter",
@@ -164,21 +176,21 @@ class SSMHandler(NotPicklable):
 
 async def _get_many(ssm: Service, names: Sequence[str], *, decrypt: bool) -> dict[str, Parameter]:
     found: dict[str, Parameter] = {}
-    # One batch after the other: AWS allows 40 of these requests a second in the whole account.
+    # One request after another, because the account's quota is 40 requests per second.
     for batch in batches(names):
-        asked = list(batch.values())
-        target = ", ".join(asked)
-        answer = await ssm.call("get_parameters", target, Names=asked, WithDecryption=decrypt)
+        wanted = list(batch.values())
+        target = ", ".join(wanted)
+        answer = await ssm.call("get_parameters", target, Names=wanted, WithDecryption=decrypt)
         with translated("GetParameters", target):
-            for told in answer.get("Parameters", ()):
-                name = batch.get(_split(told["Name"])[0])
-                if name is not None and _is_meant(_split(name)[1], told):
-                    found[name] = _parameter(told)
-        missing = [name for name in asked if name not in found]
+            for fields in answer.get("Parameters", ()):
+                name = batch.get(_split(fields["Name"])[0])
+                if name is not None and _has_version(_split(name)[1], fields):
+                    found[name] = _parameter(fields)
+        missing = [name for name in wanted if name not in found]
         if missing:
             raise service_error(
                 "ParameterNotFound",
-                "there is no such parameter",
+                "the parameter does not exist",
                 operation="GetParameters",
                 target=", ".join(missing),
                 status=None,
@@ -188,44 +200,47 @@ async def _get_many(ssm: Service, names: Sequence[str], *, decrypt: bool) -> dic
 
 
 def batches(names: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Pure: names to ask for together, by the parameter that each is of.
+    """Divide names into batches of one GetParameters each. Pure.
 
-    No two are of one parameter: not every server repeats the version or label by which it was
-    asked, and then the answers to ``p`` and ``p:3`` cannot be told apart.
+    A batch contains each parameter only once, because some servers do not return the version or
+    label of the request, so that the responses for ``p`` and ``p:3`` would look the same.
+
+    Returns:
+        For each batch, the names by the name of the parameter without version or label.
     """
-    left = list(names)
-    while left:
+    remaining = list(names)
+    while remaining:
         batch: dict[str, str] = {}
         later = []
-        for name in left:
+        for name in remaining:
             parameter, _ = _split(name)
             if parameter in batch or len(batch) == GET_BATCH:
                 later.append(name)
             else:
                 batch[parameter] = name
         yield batch
-        left = later
+        remaining = later
 
 
 def _split(name: str) -> tuple[str, str]:
-    """The parameter that a name or ARN is of, and its version or label, or ""."""
+    """Split a name or ARN into the name of the parameter, and the version or label, or ""."""
     if name.startswith("arn:"):
         _, _, name = name.partition(":parameter")
     parameter, _, selector = name.partition(":")
-    # The ARN of /a and that of a are written alike, but for the "/" that the latter adds.
+    # The ARNs of the parameters "/a" and "a" both have "parameter/a".
     return parameter.removeprefix("/"), selector
 
 
-def _is_meant(selector: str, told: Mapping[str, Any]) -> bool:
-    """Whether an answer is of the version that was asked for."""
-    return not selector.isdecimal() or int(selector) == told["Version"]
+def _has_version(selector: str, fields: Mapping[str, Any]) -> bool:
+    """Return True if a parameter in a response has the version of the request."""
+    return not selector.isdecimal() or int(selector) == fields["Version"]
 
 
 async def _get_by_path(
     ssm: Service, path: str, *, recursive: bool, decrypt: bool
 ) -> dict[str, Parameter]:
     found: dict[str, Parameter] = {}
-    further: dict[str, str] = {}
+    optional: dict[str, str] = {}
     while True:
         page = await ssm.call(
             "get_parameters_by_path",
@@ -234,20 +249,20 @@ async def _get_by_path(
             Recursive=recursive,
             WithDecryption=decrypt,
             MaxResults=GET_BATCH,
-            **further,
+            **optional,
         )
         with translated("GetParametersByPath", path):
-            found.update((told["Name"], _parameter(told)) for told in page.get("Parameters", ()))
+            found.update((each["Name"], _parameter(each)) for each in page.get("Parameters", ()))
         if not page.get("NextToken"):
             return found
-        further = {"NextToken": page["NextToken"]}
+        optional = {"NextToken": page["NextToken"]}
 
 
-def _parameter(told: Mapping[str, Any]) -> Parameter:
+def _parameter(fields: Mapping[str, Any]) -> Parameter:
     return Parameter(
-        name=told["Name"],
-        value=told["Value"],
-        type=told["Type"],
-        version=told["Version"],
-        last_modified=told.get("LastModifiedDate"),
+        name=fields["Name"],
+        value=fields["Value"],
+        type=fields["Type"],
+        version=fields["Version"],
+        last_modified=fields.get("LastModifiedDate"),
     )

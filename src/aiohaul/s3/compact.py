@@ -1,4 +1,4 @@
-"""Many items in few bytes each: an item is made when it is asked for."""
+"""Sequences that hold many items in little memory, and create an item when it is accessed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Protocol, TypeVar, overload
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
-#: Items that a ``repr`` shows.
+#: The number of items in a repr.
 _SHOWN = 3
 
 
 class Block(Protocol[T_co]):
-    """Some items of one kind, kept field by field.
+    """Items of one class, stored as one tuple per field.
 
-    Python's garbage collector goes through every item that is kept as an object, and through
-    nothing here: it leaves out tuples of plain values.
+    Python's garbage collector would scan every item that is stored as an object. It does not scan
+    tuples of plain values.
     """
 
     @property
     def size(self) -> int:
-        """Bytes of all of them together."""
+        """The total size in bytes."""
 
     def __len__(self) -> int: ...
 
@@ -34,10 +34,10 @@ class Block(Protocol[T_co]):
 
 
 class CompactSequence(Sequence[T_co]):
-    """Items of one kind. They cannot be changed, and each is made when it is asked for.
+    """An immutable sequence of items of one class, which are created when they are accessed.
 
     Args:
-        blocks: the items, in their order.
+        blocks: the blocks with the items, in order.
     """
 
     __slots__ = ("_blocks", "_ends")
@@ -48,7 +48,7 @@ class CompactSequence(Sequence[T_co]):
 
     @property
     def size(self) -> int:
-        """Bytes of all of them together."""
+        """The total size in bytes."""
         return sum(each.size for each in self._blocks)
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class CompactSequence(Sequence[T_co]):
     @overload
     def __getitem__(self, index: slice) -> list[T_co]: ...
     def __getitem__(self, index: int | slice) -> T_co | list[T_co]:
-        at = range(len(self))[index]  # IndexError, as every sequence raises it
+        at = range(len(self))[index]  # raises IndexError
         return [*map(self._at, at)] if isinstance(at, range) else self._at(at)
 
     def __eq__(self, other: object) -> bool:
@@ -70,7 +70,7 @@ class CompactSequence(Sequence[T_co]):
             return NotImplemented
         return len(self) == len(other) and all(map(eq, self, other))
 
-    __hash__ = None  # type: ignore[assignment]  # as lists have none
+    __hash__ = None  # type: ignore[assignment]  # unhashable, as a list
 
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, islice(self, _SHOWN)))
@@ -78,26 +78,26 @@ class CompactSequence(Sequence[T_co]):
 
     def _at(self, index: int) -> T_co:
         block = bisect_right(self._ends, index)
-        return self._blocks[block][index - self._ends[block]]  # counted from the block's end
+        return self._blocks[block][index - self._ends[block]]  # negative, from the block's end
 
 
 class _Sized(Protocol):
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
 
 
-def unchanging(items: Iterable[T]) -> Sequence[T]:
-    """The items as they are now."""
+def frozen(items: Iterable[T]) -> Sequence[T]:
+    """Return the items as an immutable sequence."""
     return items if isinstance(items, CompactSequence) else tuple(items)
 
 
-def size_of(items: Iterable[_Sized]) -> int:
-    """Bytes of all of them together."""
+def total_size(items: Iterable[_Sized]) -> int:
+    """Return the total size of the items in bytes."""
     return items.size if isinstance(items, CompactSequence) else sum(each.size for each in items)
 
 
-def some_is(items: Sequence[object], kind: type) -> bool:
-    """Whether one of the items is of this type."""
-    seen = items[:1] if isinstance(items, CompactSequence) else items  # whose items are of one
-    return any(isinstance(each, kind) for each in seen)
+def any_of_type(items: Sequence[object], kind: type) -> bool:
+    """Return True if one of the items has this type."""
+    some = items[:1] if isinstance(items, CompactSequence) else items  # all have the same class
+    return any(isinstance(each, kind) for each in some)

@@ -1,93 +1,44 @@
-"""Listings, page by page."""
+"""Listings of buckets (ListObjectsV2), page by page, or many pages at a time."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import compress, repeat
-from typing import Any
 
-from aiohaul.aws.direct.listing import columns_of
-from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
-from aiohaul.s3.compact import Block
-from aiohaul.s3.objects import S3Object, unquoted, uri
+from aiohaul.s3.listings.pages import ObjectBlock, Select, fetching
+from aiohaul.s3.listings.parallel import BUFFER, ParallelListing
+from aiohaul.s3.objects import S3Object
 
-#: What a listing tells of every object.
-_FIELDS = ("Key", "Size", "ETag", "LastModified")
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectBlock(Block[S3Object]):
-    """Some objects of a bucket, field by field: an answer has them in blocks of 200 at most."""
-
-    bucket: str
-    keys: tuple[str, ...]
-    sizes: tuple[int, ...]
-    etags: tuple[str, ...]
-    modified: tuple[datetime, ...]
-    storage_classes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, bucket: str, objects: Iterable[S3Object]) -> ObjectBlock:
-        """These objects of a bucket."""
-        rows = [
-            (each.key, each.size, each.etag, each.last_modified, each.storage_class)
-            for each in objects
-        ]
-        return cls(bucket, *zip(*rows, strict=True)) if rows else cls(bucket, (), (), (), (), ())
-
-    @property
-    def size(self) -> int:
-        """Bytes of all of them together."""
-        return sum(self.sizes)
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __iter__(self) -> Iterator[S3Object]:
-        return map(S3Object, repeat(self.bucket), *self._columns())
-
-    def __getitem__(self, index: int) -> S3Object:
-        return S3Object(self.bucket, *(column[index] for column in self._columns()))
-
-    def only(self, chosen: Sequence[object]) -> ObjectBlock:
-        """Those for which there is something true here."""
-        if all(chosen):
-            return self
-        return ObjectBlock(
-            self.bucket, *(tuple(compress(each, chosen)) for each in self._columns())
-        )
-
-    def named(self, pattern: re.Pattern[str]) -> ObjectBlock:
-        """Those that :func:`aiohaul.s3.selection.matching` selects."""
-        names = [key.rpartition("/")[2] for key in self.keys]
-        return self.only([name and pattern.match(name) for name in names])
-
-    def _columns(self) -> tuple[tuple[Any, ...], ...]:
-        return (self.keys, self.sizes, self.etags, self.modified, self.storage_classes)
+#: The number of pages that are listed one after the other before any request is sent ahead.
+_SEQUENTIAL = 8
+#: The end of the names of directory buckets, which list in no order and have no StartAfter.
+_DIRECTORY_BUCKET = "--x-s3"
+#: In ``EndpointSupport.missing`` if the endpoint does not list in order from StartAfter on.
+_START_AFTER = "ListObjectsV2.StartAfter"
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer of a listing, or a part of one.
+    """Up to 200 objects from the response of one ListObjectsV2 request.
 
     Attributes:
-        objects: in key order.
-        more: True if a further answer follows this one.
+        objects: the objects, in key order.
+        more: True if another response follows this one.
+        prefixes: the prefixes of the subdirectories in the response, with the first of its objects;
+            empty if they were not requested.
     """
 
     objects: ObjectBlock
     more: bool
+    prefixes: tuple[str, ...] = ()
 
 
 async def list_objects(
     s3: Service, bucket: str, prefix: str = "", *, recursive: bool = True
 ) -> AsyncGenerator[S3Object, None]:
-    """List the objects below a prefix, in key order: :func:`list_pages`, one by one."""
+    """Yield the objects below a prefix one by one, as :func:`list_pages` lists them."""
     async with aclosing(list_pages(s3, bucket, prefix, recursive=recursive)) as pages:
         async for page in pages:
             for each in page.objects:
@@ -95,56 +46,58 @@ async def list_objects(
 
 
 async def list_pages(
-    s3: Service, bucket: str, prefix: str = "", *, recursive: bool = True
+    s3: Service,
+    bucket: str,
+    prefix: str = "",
+    *,
+    recursive: bool = True,
+    select: Select | None = None,
+    buffer: int | None = BUFFER,
+    with_prefixes: bool = False,
 ) -> AsyncGenerator[Page, None]:
     """List the objects below a prefix (ListObjectsV2, pages of 1,000 keys), in key order.
 
+    The first eight pages are listed one after the other. If more follow, many pages are listed at a
+    time, if the server lists in the order of the keys' UTF-8 bytes, as S3 does.
+
+    An object that exists during the whole listing is yielded once. An object that is written or
+    deleted meanwhile is yielded at most once.
+
     Args:
-        s3: the way to S3.
+        s3: the client.
         bucket: the bucket.
-        prefix: what the keys begin with.
-        recursive: False leaves out keys with a further ``/`` behind the prefix.
+        prefix: the prefix of the keys.
+        recursive: False omits keys with another "/" after the prefix.
+        select: returns the wanted objects of a block, in the same order; None keeps all.
+        buffer: the maximum number of pages that wait for the caller; None if the caller keeps all
+            selected objects.
+        with_prefixes: True lists one page after the other, with the prefixes of subdirectories.
 
     Raises:
-        BucketNotFoundError: there is no such bucket.
-        ServiceError: or another of its kinds.
+        BucketNotFoundError: the bucket does not exist.
+        ServiceError: a request failed for another reason.
     """
-    parameters: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix}
-    target = uri(bucket, prefix)
-    if not recursive:
-        parameters["Delimiter"] = "/"
-    while True:
-        page = await s3.call("list_objects_v2", target, **parameters)
-        with translated("ListObjectsV2", target):
-            more = page["IsTruncated"]  # what is no listing says nothing of it
-            token = page["NextContinuationToken"] if more else None
-            if more and token == parameters.get("ContinuationToken"):
-                raise ValueError("the page that follows is the same one")
-            blocks = _blocks(bucket, page.get("Contents", ()))
-            block = next(blocks, None)
-        yield Page(block or ObjectBlock.of(bucket, ()), more)
-        while block is not None:
-            with translated("ListObjectsV2", target):
-                block = next(blocks, None)
-            if block is not None:
-                yield Page(block, more)
-        if not more:
+    fetch = fetching(s3, bucket, prefix, recursive=recursive, select=select)
+    parallel = ParallelListing(fetch, prefix, recursive=recursive, buffer=buffer)
+    can_be_parallel = not (
+        with_prefixes or _START_AFTER in s3.support.missing or bucket.endswith(_DIRECTORY_BUCKET)
+    )
+    token: str | None = None
+    pages = 0
+    while pages < _SEQUENTIAL or not (can_be_parallel and parallel.is_parallel):
+        answer = await fetch(token, None)
+        prefixes = tuple(answer.prefixes) if with_prefixes else ()
+        for block in answer.blocks or (ObjectBlock.of(bucket, ()),):
+            yield Page(block, answer.more, prefixes)
+            prefixes = ()
+        if not answer.more:
             return
-        parameters["ContinuationToken"] = token
-
-
-def _blocks(bucket: str, contents: Any) -> Iterator[ObjectBlock]:
-    for keys, sizes, etags, modified, classes in columns_of(contents, _FIELDS, "StorageClass"):
-        yield ObjectBlock(
-            bucket,
-            tuple(keys),
-            tuple(sizes),
-            tuple(map(unquoted, etags)),
-            tuple(modified),
-            _repeated(tuple(each or "STANDARD" for each in classes)),
-        )
-
-
-def _repeated(values: tuple[str, ...]) -> tuple[str, ...]:
-    """The same values: one string where all are equal."""
-    return values[:1] * len(values) if len({*values}) == 1 else values
+        token = answer.token
+        pages += 1
+        if can_be_parallel and pages <= _SEQUENTIAL:
+            parallel.add_first(answer)
+    async with aclosing(parallel.blocks()) as blocks:
+        async for block, more in blocks:
+            yield Page(block, more)
+    if not parallel.in_order:
+        s3.support.missing.add(_START_AFTER)

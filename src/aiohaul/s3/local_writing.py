@@ -1,64 +1,82 @@
-"""Files on this machine: writing, moving and deleting them, in threads, whole or not at all."""
+"""Writes, moves and deletes local files atomically, in threads."""
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import anyio
 
-from aiohaul.aws.direct.payload import Bytes
-from aiohaul.concurrency import first_of
+from aiohaul.aws.http.payload import Bytes
+from aiohaul.concurrency import race
 from aiohaul.errors import LocalFileError, LocalFileExistsError
-from aiohaul.s3.local import LocalFile, explained, look
-from aiohaul.s3.private import NEW, PARTIAL, partial_beside, usual_mode
+from aiohaul.s3.local import LocalFile, local_file, opened_version, os_errors, stat_file
+from aiohaul.storage.directories import DirectoryId, opened_directory
+from aiohaul.storage.private_files import (
+    CREATE_FLAGS,
+    PARTIAL_NAME,
+    PERMISSIONS,
+    default_mode,
+    partial_beside,
+)
 from aiohaul.threads import run_in_thread
 
-#: Bytes that a copy between file systems reads at once.
+#: The number of bytes that a move between file systems reads and writes at a time.
 _CHUNK = 1024 * 1024
 
 
 class PartialFile:
-    """A file that is being written, under a name of its own until it is complete.
+    """A file that has a temporary name until it is complete.
 
-    Nobody else may read it until then. It stays open: whatever happens to its name meanwhile,
-    the bytes go into one file, and only that file gets the name in the end.
+    Until then, only the owner can read the file. The file stays open, so that all bytes are written
+    to the same file, even if another process replaces the temporary name. Only this file gets the
+    final name.
 
     Args:
-        target: the path that it gets at the end, replacing what is there.
-        mode: its permission bits then; None leaves them to the umask.
-        overwrite: replace what is there.
+        target: the final path.
+        mode: the final permission bits; None uses the umask or the directory's default ACL.
+        overwrite: True replaces an existing file at the final path.
+        directory: the identity of the directory; None uses the directory that is there when the
+            temporary file is created. If the path leads to another directory later, it is an error.
     """
 
-    def __init__(self, target: Path, mode: int | None = None, *, overwrite: bool = True) -> None:
+    def __init__(
+        self,
+        target: Path,
+        mode: int | None = None,
+        *,
+        overwrite: bool = True,
+        directory: DirectoryId | None = None,
+    ) -> None:
         self.target = target
         self.partial = partial_beside(target)
         self._mode = mode
         self._overwrite = overwrite
+        self._directory = directory
+        self._named = False
         self._descriptor: int | None = None
         self._opening = threading.Lock()
 
     async def open(self) -> None:
-        """Make it, empty and private.
+        """Create the empty file, which only the owner can read.
 
         Raises:
-            LocalFileError: the directory is not writable or gone.
+            LocalFileError: the directory is not writable, or does not exist.
         """
         await run_in_thread(self._write, b"", 0)
 
     async def put(self, data: Bytes) -> str:
-        """Write all of it, and commit it.
+        """Write the whole file, and give it its final name.
 
         Returns:
-            What tells this version of the file from others.
+            The version of the file, as a string.
 
         Raises:
-            LocalFileError: as for :meth:`write` and :meth:`commit`.
+            LocalFileExistsError: a file has the final name, and ``overwrite`` is False.
+            LocalFileError: the file cannot be written or renamed.
         """
         return await run_in_thread(self._put, data)
 
@@ -67,72 +85,89 @@ class PartialFile:
         return self._commit(len(data))
 
     async def write(self, data: Bytes, start: int) -> None:
-        """Write bytes at a place; in any order, and from many tasks.
+        """Write bytes at the offset ``start``. Tasks may write concurrently and in any order.
 
         Raises:
-            LocalFileError: the disk is full, or the directory is not writable or gone.
+            LocalFileError: the disk is full, or the directory is not writable or does not exist.
         """
         await run_in_thread(self._write, data, start)
 
     def _write(self, data: Bytes, start: int) -> None:
-        with explained("writing", self.target):
+        with os_errors("writing", self.target):
             descriptor = self._open()
-            left = memoryview(data)
-            while left:
-                written = os.pwrite(descriptor, left, start)
-                left, start = left[written:], start + written
+            remaining = memoryview(data)
+            while remaining:
+                written = os.pwrite(descriptor, remaining, start)
+                remaining, start = remaining[written:], start + written
 
     def _open(self) -> int:
         with self._opening:
             if self._descriptor is None:
-                # Private from its first moment: who has opened it once reads all that follows.
-                self._descriptor = os.open(self.partial, NEW, 0o600)
+                # Private from the start, because a process that opened the file could read all
+                # later writes.
+                with self._opened_directory() as directory:
+                    status = os.fstat(directory)
+                    self._directory = status.st_dev, status.st_ino
+                    self._descriptor = os.open(
+                        self.partial.name, CREATE_FLAGS, 0o600, dir_fd=directory
+                    )
             return self._descriptor
 
+    def _opened_directory(self) -> AbstractContextManager[int]:
+        return opened_directory(self.target.parent, self._directory)
+
     async def commit(self, size: int) -> str:
-        """Bring it to the disk, then give it its name, in one step.
+        """Sync the file to the disk (fsync), then give it its final name, atomically.
 
         Args:
-            size: bytes that it must have.
+            size: the expected size of the file in bytes.
 
         Returns:
-            What tells this version of the file from others.
+            The version of the file, as a string.
 
         Raises:
-            LocalFileExistsError: there is a file, and it is not to be overwritten.
-            LocalFileError: it cannot be written or renamed, or is not what was written.
+            LocalFileExistsError: a file has the final name, and ``overwrite`` is False.
+            LocalFileError: the file cannot be written or renamed, or another process changed it.
         """
         return await run_in_thread(self._commit, size)
 
     def _commit(self, size: int) -> str:
-        with explained("writing", self.target):
+        with os_errors("writing", self.target):
             descriptor = self._open()
-            mode = usual_mode(self.partial) if self._mode is None else self._mode
-            os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
-            written, named = os.fstat(descriptor), self.partial.stat()
-            if written.st_size != size or written.st_ino != named.st_ino:
-                raise LocalFileError(
-                    f"writing {self.target} failed: something else wrote or replaced"
-                    f" {self.partial.name} meanwhile. Run again"
+            with self._opened_directory() as directory:
+                mode = self._mode
+                os.fchmod(
+                    descriptor, default_mode(self.partial, directory) if mode is None else mode
                 )
-            self._name()
-            sync_directory(self.target.parent)
+                os.fsync(descriptor)
+                written = os.fstat(descriptor)
+                named = os.stat(self.partial.name, dir_fd=directory, follow_symlinks=False)
+                if written.st_size != size or written.st_ino != named.st_ino:
+                    raise LocalFileError(
+                        f"writing {self.target} failed: another process changed or replaced the"
+                        f" temporary file {self.partial.name}. Run again"
+                    )
+                self._name(directory)
+                self._named = True
+                os.fsync(directory)
+            version = local_file(self.target, os.fstat(descriptor)).version_text
             self._close()
-            return look(self.target).written
+            return version
 
-    def _name(self) -> None:
-        """Give it its name."""
+    def _name(self, directory: int) -> None:
+        """Give the file its final name."""
+        partial, target = self.partial.name, self.target.name
         if self._overwrite:
-            self.partial.replace(self.target)
+            os.replace(partial, target, src_dir_fd=directory, dst_dir_fd=directory)
             return
-        try:
-            os.link(self.partial, self.target)  # fails if there is one, in one step
+        try:  # atomic, and fails if the target exists
+            os.link(partial, target, src_dir_fd=directory, dst_dir_fd=directory)
         except FileExistsError as error:
             raise LocalFileExistsError(
-                f"{self.target} is there already, and is not to be overwritten"
+                f"writing {self.target} failed: the file exists already, and overwrite is False."
+                " Remove the file, or set overwrite=True"
             ) from error
-        self.partial.unlink()
+        os.unlink(partial, dir_fd=directory)
 
     def _close(self) -> None:
         if self._descriptor is not None:
@@ -140,127 +175,153 @@ class PartialFile:
             os.close(descriptor)
 
     async def discard(self) -> None:
-        """Leave nothing of it behind, unless it has its name already."""
+        """Close and remove the temporary file. A file with its final name stays."""
         await run_in_thread(self._discard)
 
     def _discard(self) -> None:
-        with explained("removing", self.partial):
+        with os_errors("removing", self.partial):
             self._close()
-            self.partial.unlink(missing_ok=True)
+            if not self._named:
+                with suppress(FileNotFoundError), self._opened_directory() as directory:
+                    os.unlink(self.partial.name, dir_fd=directory)
 
 
-async def touch_file(path: Path) -> None:
-    """Write an empty file, whatever was there before.
+async def touch_file(path: Path, directory: DirectoryId | None = None) -> None:
+    """Write an empty file. An existing file is overwritten.
+
+    Args:
+        path: the path of the file.
+        directory: the identity of its directory; None for any.
 
     Raises:
-        LocalFileError: it cannot be written.
+        LocalFileError: the file cannot be written, or its directory was replaced.
     """
-    await run_in_thread(_touch_file, path)
+    await run_in_thread(_touch_file, path, directory)
 
 
-def _touch_file(path: Path) -> None:
-    file = PartialFile(path)
+def _touch_file(path: Path, directory: DirectoryId | None) -> None:
+    file = PartialFile(path, directory=directory)
     try:
-        file._commit(0)  # noqa: SLF001  # all of it in one thread
+        file._commit(0)  # noqa: SLF001  # one call of run_in_thread for all
     finally:
         file._discard()  # noqa: SLF001  # as above
 
 
 async def delete_file(file: LocalFile) -> None:
-    """Delete this version of a file; one that is gone already counts as deleted.
+    """Delete this version of a file. A file that no longer exists counts as deleted.
 
     Raises:
-        LocalFileError: it is another version by now, or cannot be deleted.
+        LocalFileError: the file has changed since it was listed, or cannot be deleted.
     """
     await run_in_thread(_delete_file, file)
 
 
 def _delete_file(file: LocalFile) -> None:
-    with _unchanged("deleting", file):
-        file.path.unlink(missing_ok=True)
+    with (
+        os_errors("deleting", file.path),
+        suppress(FileNotFoundError),
+        opened_directory(file.path.parent) as directory,
+    ):
+        _check_unchanged("deleting", file, directory)
+        os.unlink(file.path.name, dir_fd=directory)
 
 
-async def move_file(file: LocalFile, target: Path) -> None:
-    """Move this version of a file: a rename, or a copy where that crosses file systems.
+async def move_file(file: LocalFile, target: Path, directory: DirectoryId | None = None) -> None:
+    """Move this version of a file by a rename, or by a copy to another file system.
 
-    Cancelled while it copies, it stops within one chunk, and leaves the file where it was.
+    If cancelled during the copy, the move stops after the current chunk of 1 MiB, and the file is
+    not moved.
+
+    Args:
+        file: the file.
+        target: the new path.
+        directory: the identity of the new directory; None for any.
 
     Raises:
-        LocalFileError: it is another version by now, or cannot be moved.
+        LocalFileError: the file has changed since it was listed, or cannot be moved, or the new
+            directory was replaced.
     """
     cancelled = threading.Event()
 
     async def move() -> None:
-        await run_in_thread(_move_file, file, target, cancelled)
+        await run_in_thread(_move_file, file, target, directory, cancelled)
 
-    async def notice() -> None:
+    async def watch_cancel() -> None:
         try:
             await anyio.sleep_forever()
         finally:
             cancelled.set()
 
-    await first_of(move, notice)
+    await race(move, watch_cancel)
 
 
-def _move_file(file: LocalFile, target: Path, cancelled: threading.Event) -> None:
-    with _unchanged("moving", file):
+def _move_file(
+    file: LocalFile, target: Path, expected: DirectoryId | None, cancelled: threading.Event
+) -> None:
+    name = file.path.name
+    with (
+        os_errors("moving", file.path),
+        opened_directory(file.path.parent) as directory,
+        opened_directory(target.parent, expected) as new_directory,
+    ):
+        _check_unchanged("moving", file, directory)
         try:
-            file.path.replace(target)
+            os.replace(name, target.name, src_dir_fd=directory, dst_dir_fd=new_directory)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            _copy_file(file, target, cancelled)
-            if look(file.path).version != file.version:  # that took its time
+            _copy_file(file, target, expected, cancelled)
+            if stat_file(file.path, directory).version != file.version:  # a copy takes long
                 raise LocalFileError(
-                    f"moving {file.path} failed: it changed while it was moved, and stays"
+                    f"moving {file.path} failed: the file changed during the move, and was not"
+                    " moved. Run again when the file is complete"
                 ) from error
-            file.path.unlink()
-        sync_directory(target.parent)
+            os.unlink(name, dir_fd=directory)
+        os.fsync(new_directory)
 
 
-def _copy_file(file: LocalFile, target: Path, cancelled: threading.Event) -> None:
-    partial = PartialFile(target, stat.S_IMODE(file.path.stat().st_mode))
-    at = 0
-    try:
-        with file.path.open("rb") as opened:
-            while data := opened.read(_CHUNK):
+def _copy_file(
+    file: LocalFile, target: Path, expected: DirectoryId | None, cancelled: threading.Event
+) -> None:
+    with opened_version(file) as descriptor:
+        # Without set-uid, set-gid and sticky bits, because the copy may have another owner.
+        mode = os.fstat(descriptor).st_mode & PERMISSIONS
+        partial = PartialFile(target, mode, directory=expected)
+        at = 0
+        try:
+            while data := os.read(descriptor, _CHUNK):
                 if cancelled.is_set():
-                    raise LocalFileError(f"moving {file.path} was cancelled: it stays")
-                partial._write(data, at)  # noqa: SLF001  # all of it in one thread
+                    raise LocalFileError(
+                        f"moving {file.path} failed: the move was cancelled, and the file was not"
+                        " moved"
+                    )
+                partial._write(data, at)  # noqa: SLF001  # one call of run_in_thread for all
                 at += len(data)
-        partial._commit(file.size)  # noqa: SLF001  # as above
-    finally:
-        partial._discard()  # noqa: SLF001  # as above
-
-
-def sync_directory(directory: Path) -> None:
-    """Bring the names of a directory to the disk."""
-    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+            partial._commit(file.size)  # noqa: SLF001  # as above
+        finally:
+            partial._discard()  # noqa: SLF001  # as above
 
 
 async def remove_partial(path: str) -> None:
-    """Remove what an interrupted run left under a name of its own; other names are left alone.
+    """Remove the temporary file of an interrupted run. A file with another name stays.
 
     Raises:
-        LocalFileError: it cannot be removed.
+        LocalFileError: the file cannot be removed.
     """
-    if PARTIAL.fullmatch(os.path.basename(path)):  # noqa: PTH119  # a name, no look at the disk
+    if PARTIAL_NAME.fullmatch(os.path.basename(path)):  # noqa: PTH119  # a string operation
         await run_in_thread(_remove, path)
 
 
 def _remove(path: str) -> None:
-    with explained("removing", path), suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108  # as it was written down
+    with os_errors("removing", path), suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108  # the path as recorded
 
 
-@contextmanager
-def _unchanged(doing: str, file: LocalFile) -> Iterator[None]:
-    with explained(doing, file.path):
-        with suppress(FileNotFoundError):
-            if look(file.path).version != file.version:
-                raise LocalFileError(f"{doing} {file.path} failed: it changed after it was copied")
-        yield
+def _check_unchanged(doing: str, file: LocalFile, directory: int) -> None:
+    """Raise LocalFileError if a file has another version, and not if it is gone."""
+    with suppress(FileNotFoundError):
+        if stat_file(file.path, directory).version != file.version:
+            raise LocalFileError(
+                f"{doing} {file.path} failed: the file changed after the copy. Run again to copy"
+                " the new version"
+            )

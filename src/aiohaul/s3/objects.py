@@ -1,43 +1,58 @@
-"""S3Object, and the plain verbs: head, touch, delete."""
+"""The S3Object class, and requests that read, write and delete single objects."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import anyio
 
+from aiohaul.aws import answers
+from aiohaul.aws.endpoint_support import is_not_implemented
 from aiohaul.aws.error_codes import service_error
 from aiohaul.aws.errors import translated
-from aiohaul.aws.retry import ATTEMPTS, pause_before
+from aiohaul.aws.retry import ATTEMPTS, backoff_delay
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import Paced
-from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError, VerificationError
+from aiohaul.concurrency import Paced, run_limited
+from aiohaul.errors import (
+    HaulError,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    ServiceError,
+)
+from aiohaul.s3.bucket_service import bound
+from aiohaul.s3.options import WriteOptions, write_parameters
 
-#: Keys that one DeleteObjects takes; more is MalformedXML.
+#: The maximum number of keys in one DeleteObjects. For more keys, S3 returns MalformedXML.
 DELETE_BATCH = 1000
+#: The storage classes that copies do not get: the default, and those that must be restored first.
+_NOT_COPIED = frozenset({"STANDARD", "GLACIER", "DEEP_ARCHIVE"})
+#: The maximum number of concurrent DeleteObject requests.
+_DELETES_AT_ONCE = 64
 T = TypeVar("T")
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_ACL = "bucket-owner-full-control"
 #: Characters that XML 1.0 cannot carry, not even escaped.
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class S3Object:
-    """One object of a bucket, as a listing or a HEAD saw it.
+    """One version of an object, from ListObjectsV2 or HeadObject.
 
     Attributes:
-        bucket: its bucket.
-        key: its whole key.
-        size: bytes.
-        etag: of this version, without the quotes.
-        last_modified: in UTC; a HEAD gives whole seconds.
-        storage_class: such as ``STANDARD`` or ``GLACIER_IR``.
+        bucket: the bucket of the object.
+        key: the full key, such as ``src/data.csv``.
+        size: the size in bytes.
+        etag: the ETag of this version, without quotes.
+        last_modified: the time of this version, in UTC. In whole seconds if HeadObject returned it.
+        storage_class: the storage class, such as ``STANDARD`` or ``GLACIER_IR``.
+        root: the prefix below which copies keep the key, such as ``src/``, if ``find`` found the
+            object with ``recursive=True``; else None. It is not compared.
     """
 
     bucket: str
@@ -46,49 +61,61 @@ class S3Object:
     etag: str
     last_modified: datetime
     storage_class: str = "STANDARD"
+    root: str | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def folder(self) -> str:
+        """The part of the key between ``root`` and the file name, such as ``2026/``, or ""."""
+        if self.root is None:
+            return ""
+        return self.key[len(self.root) : len(self.key) - len(self.name)]
 
     @property
     def name(self) -> str:
-        """The last part of the key: the file name."""
+        """The file name: the part of the key after the last "/"."""
         return self.key.rpartition("/")[2]
 
     @property
     def uri(self) -> str:
-        """``s3://bucket/key``."""
+        """The URI of the object, such as ``s3://bucket/key``."""
         return uri(self.bucket, self.key)
 
 
 def uri(bucket: str, key: str = "") -> str:
-    """``s3://bucket/key``, the form in which errors and reports name objects."""
+    """Return the URI of an object in errors and reports, such as ``s3://bucket/key``."""
     return f"s3://{bucket}/{key}"
 
 
-def acl(*, bucket_owner_full_control: bool) -> dict[str, str]:
-    """The ACL parameter that every write carries unless the user disabled it."""
-    return {"ACL": _ACL} if bucket_owner_full_control else {}
+def class_of_copy(source: S3Object) -> str | None:
+    """Return the storage class of the source for its copies; None for the default class.
+
+    The copy of an archived object that was restored gets the default class, because nobody could
+    read the copy in the class of the source, not even to verify it.
+    """
+    return None if source.storage_class in _NOT_COPIED else source.storage_class
 
 
 def quoted(etag: str) -> str:
-    """An ETag as conditional headers want it."""
+    """Return an ETag in quotes, as the headers If-Match and If-None-Match need it."""
     return f'"{etag}"'
 
 
 def unquoted(etag: str) -> str:
-    """An ETag as S3Object holds it."""
+    """Return an ETag without quotes, as in S3Object."""
     return etag.strip('"')
 
 
 def is_md5(etag: str) -> bool:
-    """True if an ETag may be the MD5 of the bytes; those of multipart uploads are not."""
+    """Return True if an ETag has the form of an MD5; the ETag of a multipart upload has not."""
     return _MD5.fullmatch(etag) is not None
 
 
 async def head_object(s3: Service, bucket: str, key: str) -> S3Object:
-    """Look at one object (HeadObject).
+    """Read the metadata of one object (HeadObject).
 
     Raises:
-        ObjectNotFoundError: there is no such object.
-        ServiceError: or another of its kinds.
+        ObjectNotFoundError: the object does not exist.
+        ServiceError: the request failed for another reason.
     """
     answer = await s3.call("head_object", uri(bucket, key), Bucket=bucket, Key=key)
     with translated("HeadObject", uri(bucket, key)):
@@ -102,11 +129,11 @@ async def head_object(s3: Service, bucket: str, key: str) -> S3Object:
         )
 
 
-async def find_object(s3: Service, bucket: str, key: str) -> dict[str, Any] | None:
-    """What HeadObject tells of an object, its checksum too; None if there is none.
+async def find_object(s3: Service, bucket: str, key: str) -> answers.ObjectInfo | None:
+    """Return the response of HeadObject, with checksums; None if the object does not exist.
 
     Raises:
-        ServiceError: or one of its kinds.
+        ServiceError: the request failed.
     """
     try:
         return await s3.call(
@@ -116,80 +143,81 @@ async def find_object(s3: Service, bucket: str, key: str) -> dict[str, Any] | No
         return None
 
 
-async def verify_size(s3: Service, bucket: str, key: str, size: int) -> None:
-    """Make sure that an object has so many bytes (HeadObject).
+async def touch_object(s3: Service, bucket: str, key: str, options: WriteOptions) -> None:
+    """Write an empty object (PutObject). An existing object is overwritten.
 
     Raises:
-        VerificationError: it has not.
-        ServiceError: or one of its kinds.
+        BucketNotFoundError: the bucket does not exist.
+        ServiceError: the request failed for another reason.
     """
-    written = await head_object(s3, bucket, key)
-    if written.size != size:
-        raise VerificationError(
-            f"{uri(bucket, key)} has {written.size} bytes where {size} were sent. Run again"
-        )
-
-
-async def touch_object(
-    s3: Service, bucket: str, key: str, *, bucket_owner_full_control: bool = True
-) -> None:
-    """Write an empty object (PutObject), whatever was there before.
-
-    Raises:
-        BucketNotFoundError: there is no such bucket.
-        ServiceError: or another of its kinds.
-    """
-    await s3.call(
+    await bound(s3, options).call(
         "put_object",
         uri(bucket, key),
         Bucket=bucket,
         Key=key,
         Body=b"",
-        **acl(bucket_owner_full_control=bucket_owner_full_control),
+        **write_parameters(options),
     )
 
 
 async def delete_objects(
     s3: Service, objects: Sequence[S3Object]
 ) -> list[tuple[S3Object, HaulError]]:
-    """Delete these versions of objects of one bucket (DeleteObjects, 1,000 keys at a time).
+    """Delete these versions of objects of one bucket (DeleteObjects, 1,000 keys per request).
 
-    Each key goes with its ETag: an object that was overwritten meanwhile is not deleted by a
-    server that enforces this, as AWS does.
+    Each key is sent with the ETag, so that AWS does not delete an object that was overwritten. An
+    S3Object with the ETag "" is deleted in whichever version it is.
+
+    An object is deleted by a request of its own (DeleteObject) if the endpoint has no
+    DeleteObjects, or if XML cannot contain the key. Outside of AWS, HeadObject then reads the ETag
+    before each delete, because some servers ignore ``If-Match``.
 
     Returns:
-        The objects that are not deleted, each with the reason. One that is gone already counts
-        as deleted.
+        The objects that were not deleted, each with the error. An object that no longer exists
+        counts as deleted.
     """
     failures: list[tuple[S3Object, HaulError]] = []
 
-    async def delete(batch: Sequence[S3Object]) -> None:
-        failures.extend(await _delete_batch(s3, batch))
+    single: list[S3Object] = []
+    bulk: list[S3Object] = []
 
-    async def delete_alone(each: S3Object) -> None:
+    async def delete_batch(batch: Sequence[S3Object]) -> None:
+        try:
+            failures.extend(await _delete_batch(s3, batch))
+        except _NoBulkDeleteError:
+            single.extend(batch)
+
+    async def delete_one(each: S3Object) -> None:
         failures.extend(await _delete_one(s3, each))
 
-    alone: list[S3Object] = []
-    together: list[S3Object] = []
     async for each in Paced(objects):
-        (alone if _NOT_IN_XML.search(each.key) else together).append(each)
+        (single if _NOT_IN_XML.search(each.key) else bulk).append(each)
     async with anyio.create_task_group() as tasks:
-        for batch in batches(together, DELETE_BATCH):
-            tasks.start_soon(delete, batch)
-        for each in alone:
-            tasks.start_soon(delete_alone, each)
+        for batch in batches(bulk, DELETE_BATCH):
+            tasks.start_soon(delete_batch, batch)
+    await run_limited(
+        (partial(delete_one, each) for each in single), min(_DELETES_AT_ONCE, len(single))
+    )
     return failures
 
 
+class _NoBulkDeleteError(Exception):
+    """The endpoint does not implement DeleteObjects."""
+
+
 async def _delete_one(s3: Service, each: S3Object) -> list[tuple[S3Object, HaulError]]:
-    """Delete one whose key the XML of DeleteObjects cannot carry (DeleteObject)."""
+    """Delete one object if this version is still current (HeadObject, DeleteObject)."""
     try:
+        if each.etag and not s3.is_aws:
+            current = await head_object(s3, each.bucket, each.key)
+            if current.etag != each.etag:
+                return [(each, overwritten_error(each, "DeleteObject"))]
         await s3.call(
             "delete_object",
             each.uri,
             Bucket=each.bucket,
             Key=each.key,
-            IfMatch=quoted(each.etag),
+            **({"IfMatch": quoted(each.etag)} if each.etag else {}),
         )
     except ObjectNotFoundError:
         return []
@@ -199,21 +227,45 @@ async def _delete_one(s3: Service, each: S3Object) -> list[tuple[S3Object, HaulE
 
 
 async def _delete_batch(s3: Service, batch: Sequence[S3Object]) -> list[tuple[S3Object, HaulError]]:
-    """Delete up to 1,000, and again those that failed for a reason that passes by itself."""
+    """Delete up to 1,000 objects, and retry those that failed with a transient error.
+
+    Raises:
+        _NoBulkDeleteError: the endpoint does not implement DeleteObjects. Nothing was deleted.
+    """
+    if "DeleteObjects" in s3.support.missing:
+        raise _NoBulkDeleteError
     failures: list[tuple[S3Object, HaulError]] = []
-    left = batch
+    remaining = batch
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            failed = await _delete_once(s3, left)
+            failed = await _delete_once(s3, remaining)
         except HaulError as error:
-            return failures + [(each, error) for each in left]
+            if isinstance(error, ServiceError) and _has_no_bulk_delete(error):
+                s3.support.missing.add("DeleteObjects")
+                raise _NoBulkDeleteError from error
+            return failures + [(each, error) for each in remaining]
         failures += [(each, error) for each, error in failed if not error.retryable]
-        passing = [(each, error) for each, error in failed if error.retryable]
-        if not passing or attempt == ATTEMPTS:
-            return [*failures, *passing]
-        left = [each for each, _ in passing]
-        await anyio.sleep(pause_before(attempt + 1, None))
+        transient = [(each, error) for each, error in failed if error.retryable]
+        if not transient or attempt == ATTEMPTS:
+            return [*failures, *transient]
+        remaining = [each for each, _ in transient]
+        await anyio.sleep(backoff_delay(attempt + 1, None))
     raise AssertionError  # pragma: no cover  # the loop returns
+
+
+def _has_no_bulk_delete(error: ServiceError) -> bool:
+    return is_not_implemented(error) or error.code in {"MethodNotAllowed", "MissingContentMD5"}
+
+
+def overwritten_error(each: S3Object, operation: str) -> PreconditionFailedError:
+    """Return the error for an object that is not deleted because it was overwritten."""
+    return PreconditionFailedError(
+        "the object was overwritten after it was copied, and is not deleted. Run again to copy the"
+        " new version.",
+        operation=operation,
+        target=each.uri,
+        code="PreconditionFailed",
+    )
 
 
 async def _delete_once(
@@ -225,31 +277,36 @@ async def _delete_once(
         target,
         Bucket=batch[0].bucket,
         Delete={
-            "Objects": [{"Key": each.key, "ETag": quoted(each.etag)} for each in batch],
+            "Objects": [_identifier(each) for each in batch],
             "Quiet": True,
         },
     )
     by_key = {each.key: each for each in batch}
     request_id = answer.get("ResponseMetadata", {}).get("RequestId")
     with translated("DeleteObjects", target):
-        # An answer of 200 carries the failures of single keys.
+        # A response with status 200 may contain errors of single keys.
         return [
             (
-                by_key[told["Key"]],
+                by_key[failed["Key"]],
                 service_error(
-                    told.get("Code", "Unknown"),
-                    told.get("Message", ""),
+                    failed.get("Code", "Unknown"),
+                    failed.get("Message", ""),
                     operation="DeleteObjects",
-                    target=by_key[told["Key"]].uri,
+                    target=by_key[failed["Key"]].uri,
                     status=None,
                     request_id=request_id,
                 ),
             )
-            for told in answer.get("Errors", ())
-            if told.get("Code") != "NoSuchKey"
+            for failed in answer.get("Errors", ())
+            if failed.get("Code") != "NoSuchKey"
         ]
 
 
+def _identifier(each: S3Object) -> dict[str, str]:
+    """Return an object of DeleteObjects: this version, or any version if the ETag is empty."""
+    return {"Key": each.key, "ETag": quoted(each.etag)} if each.etag else {"Key": each.key}
+
+
 def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    """Cut a sequence into runs of at most ``size``."""
+    """Return slices of a sequence with at most ``size`` items each."""
     return [items[start : start + size] for start in range(0, len(items), size)]

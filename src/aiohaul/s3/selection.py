@@ -1,4 +1,4 @@
-"""Which of the objects that are there are meant: pure decisions on names, sizes, ages, counts."""
+"""Selects objects and files by name, size, age and number."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from aiohaul.regexes.bounded import bounded
+from aiohaul.threads import run_in_thread_if
+
 
 class Candidate(Protocol):
-    """An object or a file, as far as a selection looks at it."""
+    """An object or a file that can be selected."""
 
     @property
     def name(self) -> str:
@@ -18,34 +21,34 @@ class Candidate(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
 
     @property
     def last_modified(self) -> datetime:
-        """In UTC."""
+        """The time of the last change, in UTC."""
 
 
 C = TypeVar("C", bound=Candidate)
 
-#: What ends the literal start of a regex. A backslash is handled apart.
+#: Characters that end the literal prefix of a regex. A backslash is handled separately.
 _SPECIAL = frozenset(".^$*+?{}[]|()")
-#: What makes the character before it optional.
+#: Characters that can make the preceding character optional.
 _OPTIONAL = frozenset("*?{")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What sizes, ages and number the selected files must have; None is no condition.
+    """Conditions on the size, age and number of selected objects or files. None is no condition.
 
     Attributes:
-        size_gt: bytes that each must exceed.
-        size_lt: bytes that each must stay below.
-        age_gt: seconds since LastModified that each must exceed.
-        age_lt: seconds since LastModified that each must stay below.
-        min_count: fewer than this many are none.
-        max_count: more than this many are none.
-        during_watch: a watch goes on until the conditions are met; otherwise they are applied
-            once it has ended.
+        size_gt: the size in bytes must be greater than this.
+        size_lt: the size in bytes must be less than this.
+        age_gt: the age, the seconds since LastModified, must be greater than this.
+        age_lt: the age, the seconds since LastModified, must be less than this.
+        min_count: if fewer objects match, none is selected.
+        max_count: if more objects match, none is selected.
+        during_watch: in a task definition, True makes the watch wait until the conditions are met;
+            False applies the conditions after the watch.
     """
 
     size_gt: float | None = None
@@ -57,18 +60,26 @@ class Conditions:
     during_watch: bool = False
 
     def apply(self, found: Sequence[C], now: datetime) -> list[C]:
-        """Those of ``found`` that meet the conditions; none if their number does not."""
+        """Return the objects that meet the conditions on size and age, if their number is allowed.
+
+        Args:
+            found: the objects or files.
+            now: the time, in UTC.
+
+        Returns:
+            The objects; empty if their number does not meet ``min_count`` and ``max_count``.
+        """
         met = [each for each in found if self.meets(each, now)]
         return met if self.enough(len(met)) else []
 
     def enough(self, count: int) -> bool:
-        """Whether this many files, each of which meets the conditions, are a right number."""
+        """Return True if ``count`` meets ``min_count`` and ``max_count``."""
         return (self.min_count is None or count >= self.min_count) and (
             self.max_count is None or count <= self.max_count
         )
 
     def meets(self, each: Candidate, now: datetime) -> bool:
-        """Whether a file's size and age are right."""
+        """Return True if an object meets the conditions on size and age at the time ``now``."""
         age = (now - each.last_modified).total_seconds()
         return (
             self._has_size(each)
@@ -76,16 +87,16 @@ class Conditions:
             and (self.age_lt is None or age < self.age_lt)
         )
 
-    def come_true_in(self, found: Iterable[Candidate], now: datetime) -> float | None:
-        """Seconds until these files, as they are, meet the conditions by getting older.
+    def seconds_until_met(self, found: Iterable[Candidate], now: datetime) -> float | None:
+        """Return the seconds until unchanged objects meet the conditions because they get older.
 
         Args:
-            found: files that do not meet them now, or not in the right number.
+            found: the objects or files, which do not meet the conditions now.
             now: the time, in UTC.
 
         Returns:
-            Seconds after which they do (at that very moment, ``age > gt`` may not be true yet);
-            None if they never will.
+            The seconds; None if the objects never meet the conditions. At exactly this time, an age
+            may be equal to ``age_gt``, so check the conditions shortly after.
         """
         if self.age_gt is None and self.age_lt is None:
             return None
@@ -118,25 +129,38 @@ class Conditions:
 
 
 def matching(found: Iterable[C], pattern: re.Pattern[str]) -> list[C]:
-    """Those whose name the pattern matches from its start (``re.match``).
+    """Return the objects or files whose names match (``re.match``).
 
-    A key that ends in "/" is a console's marker of a folder, not a file.
+    A key that ends with "/" never matches. The AWS console creates such a key to show a folder.
+
+    Raises:
+        RegexLimitError: the regex refers back to a group, and a name takes too many steps.
     """
-    return [each for each in found if each.name and pattern.match(each.name)]
+    matches = bounded(pattern).matches_name
+    return [each for each in found if each.name and matches(each.name)]
+
+
+async def select_matching(found: Sequence[C], pattern: re.Pattern[str]) -> list[C]:
+    """Return what :func:`matching` does. A regex that may take long is matched in a thread.
+
+    Raises:
+        RegexLimitError: as :func:`matching` does.
+    """
+    return await run_in_thread_if(not bounded(pattern).is_fast, matching, found, pattern)
 
 
 def list_prefix(directory: str, pattern: re.Pattern[str]) -> str:
-    """The longest prefix under which a listing sees every match in ``directory``.
+    """Return the prefix with which a listing finds all keys in ``directory`` whose names match.
 
-    "" as the directory means the whole bucket at all depths, where names narrow nothing.
+    The directory "" is the whole bucket with all subdirectories. Its prefix is "".
     """
-    return f"{directory}/{literal_start(pattern)}" if directory else ""
+    return f"{directory}/{literal_prefix(pattern)}" if directory else ""
 
 
-def literal_start(pattern: re.Pattern[str]) -> str:
-    """The characters with which everything that the pattern matches begins.
+def literal_prefix(pattern: re.Pattern[str]) -> str:
+    """Return a literal prefix of all strings that the pattern matches.
 
-    It may be shorter than it could be, never longer.
+    The result may be shorter than the longest common prefix.
     """
     text = pattern.pattern
     if pattern.flags & (re.IGNORECASE | re.VERBOSE) or "|" in text:

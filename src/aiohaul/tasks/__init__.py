@@ -1,1 +1,1 @@
-"""Task definitions: what they say, and carrying them out."""
+"""Parses and runs the definitions of transfers, executions and batches."""

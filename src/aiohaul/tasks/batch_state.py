@@ -1,13 +1,13 @@
-"""The state of a batch: which of its tasks have succeeded, in a file, so that it can be rerun.
+"""Records which tasks of a batch have succeeded in a state file, so that a rerun skips them.
 
-A SQLite database that many batches may share. A task that has succeeded is written down before
-any that waits for it starts. A batch whose tasks have all succeeded is forgotten: the next run
-starts from the top. Two runs of one batch at the same time are refused: a lock of the operating
-system goes with the process that holds it.
+A state file is a SQLite database that many batches may share. The success of a task is recorded
+before any task that depends on this task starts. When all tasks have succeeded, the records are
+deleted, and the next run starts from the beginning. A file lock refuses a second run of the same
+batch. If the process ends, the operating system releases the lock.
 
-What is kept is work that is not done, so a state that goes too far costs a whole night. Two are
-not gone on with: one in which everything has succeeded, because the process was killed before it
-could forget that; and one that is too old, which nobody ran again when it had failed.
+A run that is resumed by mistake skips the work of a whole night. Therefore two kinds of runs are
+not resumed: a run in which all tasks have succeeded (the process was killed before it could delete
+the records), and a run that is too old (a failed batch that nobody ran again).
 """
 
 from __future__ import annotations
@@ -22,74 +22,74 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from aiohaul.cancellation import to_its_end
+from aiohaul.cancellation import run_shielded
 from aiohaul.concurrency import Lock
 from aiohaul.errors import BatchBusyError, BatchStateError, HaulError
 from aiohaul.report import Order
-from aiohaul.s3.resuming.database import Kind, Shared, Statement, write_all
-from aiohaul.tasks.batches import Batch
+from aiohaul.storage.database import DatabaseKind, SharedDatabase, Statement, write_all
+from aiohaul.tasks.batch_definition import Batch
 from aiohaul.threads import run_in_thread
 
-#: Seconds that a write may take once its batch is cancelled.
+#: The maximum seconds for a write to finish after the batch was cancelled.
 _LAST_WRITE = 5.0
-_NAME = 16
+_ID_LENGTH = 16
 
-#: Seconds after its begin in which a run is gone on with, unless it is said otherwise: a night and
-#: the day after it, and not the next night, which may begin an hour early where clocks are changed.
+#: The default of ``state_age``, the seconds after its start in which a run can be resumed. This is
+#: a night and the next day. The next night, which may start an hour early when clocks change,
+#: starts from the beginning.
 STATE_AGE = 20 * 3600.0
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS begun (batch TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS batch_run (batch TEXT PRIMARY KEY, started TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS succeeded (
     batch TEXT, task TEXT, at TEXT NOT NULL, PRIMARY KEY (batch, task)
 ) STRICT, WITHOUT ROWID;
 """
 
-_STATE = Kind(
+_STATE = DatabaseKind(
     schema=_SCHEMA,
+    version=2,
     name="the state file",
     part="batch",
-    anew="start from the top",
+    restart="start from the beginning",
     error=BatchStateError,
     busy=BatchBusyError,
-    # A task is not to run twice because the machine went down: there are few writes.
-    to_disk=True,
+    # After a power failure, no task must run twice. Durable writes are slow, but there are few.
+    durable=True,
 )
 
 _log = logging.getLogger(__name__)
 
 
 class BatchState:
-    """The part of a state file that belongs to one batch. An async context manager.
+    """The records of one batch in a state file. An async context manager.
 
     Args:
-        path: the file; it and its directory are made if they are not there.
+        path: the state file. The file and its directory are created if they do not exist.
         batch: the batch.
-        age: seconds after its begin in which an earlier run is gone on with.
+        max_age: the maximum seconds since the start of an earlier run to resume that run.
 
     Attributes:
-        succeeded: which tasks an earlier run had done, and when.
+        succeeded: the tasks that succeeded in an earlier run, with the time in UTC of each.
 
     Raises:
-        BatchBusyError: the batch is under way elsewhere with this file.
+        BatchBusyError: another run of the batch is using this file.
         BatchStateError: the file cannot be used.
     """
 
-    def __init__(self, path: Path, batch: Batch, age: float = STATE_AGE) -> None:
+    def __init__(self, path: Path, batch: Batch, max_age: float = STATE_AGE) -> None:
         self.path = path
         self.succeeded: Mapping[Order, datetime] = {}
-        self._whole = batch
-        self._age = age
-        self._batch = batch.identity[:_NAME]
-        self._begun: datetime | None = None
-        self._file = Shared(path, self._batch, _STATE)
-        self._turn = Lock()
+        self._batch = batch
+        self._max_age = max_age
+        self._batch_id = batch.identity[:_ID_LENGTH]
+        self._started: datetime | None = None
+        self._file = SharedDatabase(path, self._batch_id, _STATE)
+        self._write_lock = Lock()
 
     async def __aenter__(self) -> Self:
         try:
-            await to_its_end(
-                partial(run_in_thread, self._file.open, self._read), _LAST_WRITE, _ignore
-            )
+            await run_shielded(partial(run_in_thread, self._file.open, self._read), _LAST_WRITE)
         except BaseException:
             self._file.close()
             raise
@@ -103,106 +103,111 @@ class BatchState:
     ) -> None:
         self._file.close()
 
-    async def begin(self, order: Order) -> None:
-        """Forget that a task had succeeded, because it is run again."""
+    async def record_start(self, order: Order) -> None:
+        """Delete the record of a task's earlier success, because the task runs again."""
         if order in self.succeeded:
-            await self._try(
+            await self._write(
                 [
                     (
                         "DELETE FROM succeeded WHERE batch = ? AND task = ?",
-                        (self._batch, _name(order)),
+                        (self._batch_id, _order_to_text(order)),
                     )
                 ]
             )
 
-    async def note(self, order: Order) -> None:
-        """Write down that a task has succeeded. If that fails it is logged, and a rerun repeats it.
+    async def record_success(self, order: Order) -> None:
+        """Record that a task has succeeded.
 
-        What stood there of the tasks of a batch is forgotten: it is done as a whole.
+        The record of an inner batch replaces the records of the tasks in that batch. A failed write
+        is logged, and a rerun then runs the task again.
         """
-        name = _name(order)
+        name = _order_to_text(order)
         inside = f"{name[:-1]}, %"
-        await self._try(
+        await self._write(
             [
-                ("DELETE FROM succeeded WHERE batch = ? AND task LIKE ?", (self._batch, inside)),
+                ("DELETE FROM succeeded WHERE batch = ? AND task LIKE ?", (self._batch_id, inside)),
                 (
                     "INSERT OR REPLACE INTO succeeded VALUES (?, ?, ?)",
-                    (self._batch, name, datetime.now(UTC).isoformat(timespec="seconds")),
+                    (self._batch_id, name, datetime.now(UTC).isoformat(timespec="seconds")),
                 ),
             ]
         )
 
-    async def done(self) -> None:
-        """Forget the batch: the next run starts from the top."""
-        await self._try(self._forgotten())
+    async def clear(self) -> None:
+        """Delete the records of the batch, so that the next run starts from the beginning."""
+        await self._write(self._delete_statements())
 
-    def _forgotten(self) -> list[Statement]:
-        mine = (self._batch,)
+    def _delete_statements(self) -> list[Statement]:
+        batch = (self._batch_id,)
         return [
-            ("DELETE FROM succeeded WHERE batch = ?", mine),
-            ("DELETE FROM begun WHERE batch = ?", mine),
+            ("DELETE FROM succeeded WHERE batch = ?", batch),
+            ("DELETE FROM batch_run WHERE batch = ?", batch),
         ]
 
-    async def _try(self, statements: list[Statement]) -> None:
-        """Write, and be cancelled only afterwards."""
+    async def _write(self, statements: list[Statement]) -> None:
+        """Run SQL statements, shielded from cancellation. A failure is logged."""
 
         async def write() -> None:
-            async with self._turn:
+            async with self._write_lock:
                 await run_in_thread(self._file.write, statements)
 
         try:
-            await to_its_end(write, _LAST_WRITE, _ignore)
+            await run_shielded(write, _LAST_WRITE)
         except HaulError as error:
-            _log.error("what has succeeded was not written down: %s", error)
+            _log.error(
+                "writing the state file failed, and a rerun may run tasks again that succeeded: %s",
+                error,
+            )
 
     def _read(self, connection: sqlite3.Connection) -> None:
-        mine = (self._batch,)
-        rows = connection.execute("SELECT task, at FROM succeeded WHERE batch = ?", mine)
-        self.succeeded = {_order(task): _moment(at) for task, at in rows}
-        begun = connection.execute("SELECT at FROM begun WHERE batch = ?", mine).fetchall()
-        # A file of before there was such a table tells only when its tasks had succeeded.
-        self._begun = min([_moment(at) for (at,) in begun] or self.succeeded.values(), default=None)
-        self._begin(connection)
+        """Read the records of an earlier run, and decide whether to resume that run."""
+        batch = (self._batch_id,)
+        rows = connection.execute("SELECT task, at FROM succeeded WHERE batch = ?", batch)
+        self.succeeded = {_order_from_text(task): _timestamp(at) for task, at in rows}
+        starts = connection.execute("SELECT started FROM batch_run WHERE batch = ?", batch)
+        self._started = next((_timestamp(started) for (started,) in starts), None)
+        self._resume_or_restart(connection)
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
-        """Go on with the earlier run, or forget it and note that one begins."""
+    def _resume_or_restart(self, connection: sqlite3.Connection) -> None:
+        """Resume the earlier run, or delete its records and record the start of a new run."""
         now = datetime.now(UTC)
-        if self.succeeded and self._begun is not None:
-            why = why_from_the_top(self._whole, self.succeeded, self._begun, now, self._age)
-            if why is None:
+        if self.succeeded and self._started is not None:
+            reason = restart_reason(self._batch, self.succeeded, self._started, now, self._max_age)
+            if reason is None:
                 return
-            _log.warning("the state file %s %s: the batch starts from the top", self.path, why)
+            _log.warning(
+                "the batch starts from the beginning, because the state file %s %s",
+                self.path,
+                reason,
+            )
         self.succeeded = {}
-        begins = ("INSERT INTO begun VALUES (?, ?)", (self._batch, now.isoformat()))
-        write_all(connection, [*self._forgotten(), begins])
+        start = ("INSERT INTO batch_run VALUES (?, ?)", (self._batch_id, now.isoformat()))
+        write_all(connection, [*self._delete_statements(), start])
 
 
-def why_from_the_top(
-    batch: Batch, succeeded: Collection[Order], begun: datetime, now: datetime, age: float
+def restart_reason(
+    batch: Batch, succeeded: Collection[Order], started: datetime, now: datetime, max_age: float
 ) -> str | None:
-    """Pure: why an earlier run is not to be gone on with; None if it is.
+    """Return the reason why an earlier run cannot be resumed; None if the run can be resumed.
 
     Args:
         batch: the batch.
-        succeeded: which of its tasks have.
-        begun: when the earlier run began.
-        now: the time.
-        age: seconds after its begin in which a run is gone on with.
+        succeeded: the tasks that succeeded in the earlier run.
+        started: the start of the earlier run.
+        now: the current time.
+        max_age: the maximum seconds since the start of the earlier run.
     """
-    when = f"tells of a run that began at {begun:%Y-%m-%d %H:%M:%S} UTC"
+    run = f"records a run that started at {started:%Y-%m-%d %H:%M:%S} UTC"
     if all_succeeded(batch, succeeded):
-        return f"{when}, succeeded with every task, and was ended before it could forget that"
-    # A clock that was set back must not keep a state for ever.
-    if abs((now - begun).total_seconds()) > age:
-        return (
-            f"{when} and was not run again within {age:g} s, in which it would have been gone on"
-            " with (state_age, --state-age)"
-        )
+        return f"{run}, in which every task succeeded before the process was killed"
+    # With abs, a system clock that was set back does not make a run resumable for ever.
+    if abs((now - started).total_seconds()) > max_age:
+        return f"{run}, more than the {max_age:g} s of state_age (--state-age) ago"
     return None
 
 
 def all_succeeded(batch: Batch, succeeded: Collection[Order], above: Order = ()) -> bool:
-    """Pure: whether every task has, or is a batch of which every task has."""
+    """Return True if every task has succeeded; an inner batch, if all its tasks have."""
     return all(
         (order := (*above, each.order_id)) in succeeded
         or (isinstance(each.task, Batch) and all_succeeded(each.task, succeeded, order))
@@ -210,24 +215,20 @@ def all_succeeded(batch: Batch, succeeded: Collection[Order], above: Order = ())
     )
 
 
-def _name(order: Order) -> str:
-    """``(2, 1)`` -> ``[2, 1]``."""
+def _order_to_text(order: Order) -> str:
+    """Return an order as JSON text, such as ``[2, 1]`` for ``(2, 1)``."""
     return json.dumps(order)
 
 
-def _order(name: str) -> Order:
-    made = json.loads(name)
-    if not isinstance(made, list) or not all(isinstance(each, int) for each in made):
+def _order_from_text(name: str) -> Order:
+    order = json.loads(name)
+    if not isinstance(order, list) or not all(isinstance(each, int) for each in order):
         raise ValueError("it is damaged")
-    return tuple(made)
+    return tuple(order)
 
 
-def _moment(at: str) -> datetime:
-    made = datetime.fromisoformat(at)
-    if made.tzinfo is None:
+def _timestamp(at: str) -> datetime:
+    time = datetime.fromisoformat(at)
+    if time.tzinfo is None:
         raise ValueError("it is damaged")
-    return made
-
-
-def _ignore(_: None) -> None:
-    """Nothing is to be kept."""
+    return time

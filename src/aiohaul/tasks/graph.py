@@ -1,4 +1,4 @@
-"""Pure: the graph of a batch. Whether it can be run, what is ready, and what is not to be run."""
+"""Checks the graph of a batch's tasks, and decides which tasks are ready or skipped. No I/O."""
 
 from __future__ import annotations
 
@@ -9,70 +9,74 @@ from typing import Protocol
 
 from aiohaul.errors import DefinitionError
 
-#: How many order_ids, or tasks of a cycle, a refusal names.
-_NAMED = 12
+#: The maximum number of order_ids, or of tasks of a cycle, in an error message.
+_MAX_LISTED = 12
 
 
 class Node(Protocol):
-    """What the graph knows of a task."""
+    """The attributes of a task that the graph needs."""
 
     @property
     def order_id(self) -> int:
-        """Its number."""
+        """The number of the task in the batch."""
 
     @property
     def task_id(self) -> str:
-        """The name of its definition."""
+        """The name of the task's definition."""
 
     @property
     def dependencies(self) -> tuple[int, ...]:
-        """The order_ids of those that it waits for."""
+        """The order_ids of the tasks that must end before this task starts."""
 
 
 def check_graph(nodes: Sequence[Node]) -> None:
-    """Refuse what cannot be run: a number that stands twice, one that is missing, a cycle.
+    """Check the graph of a batch.
 
     Raises:
-        DefinitionError: with the place in the batch.
+        DefinitionError: two tasks have the same order_id, a dependency does not exist, or the
+            dependencies have a cycle. The error has the path of the wrong value.
     """
-    places: dict[int, int] = {}
+    positions: dict[int, int] = {}
     for index, node in enumerate(nodes):
-        if node.order_id in places:
+        if node.order_id in positions:
             raise DefinitionError(
                 f"tasks[{index}].order_id",
-                f"{node.order_id} is the order_id of tasks[{places[node.order_id]}] already",
+                f"tasks[{positions[node.order_id]}] already has the order_id {node.order_id}",
             )
-        places[node.order_id] = index
+        positions[node.order_id] = index
     for index, node in enumerate(nodes):
         for number, dependency in enumerate(node.dependencies):
-            if dependency not in places:
+            if dependency not in positions:
                 raise DefinitionError(
                     f"tasks[{index}].dependencies[{number}]",
-                    f"there is no task with order_id {dependency}; {_known(places)}",
+                    f"there is no task with order_id {dependency}; {_known_ids(positions)}",
                 )
     cycle = find_cycle({node.order_id: node.dependencies for node in nodes})
     if cycle:
-        names = [f"{each} ({nodes[places[each]].task_id})" for each in cycle]
-        if len(names) > _NAMED:
-            names[_NAMED - 2 : -1] = ["…"]
+        names = [f"{each} ({nodes[positions[each]].task_id})" for each in cycle]
+        if len(names) > _MAX_LISTED:
+            names[_MAX_LISTED - 2 : -1] = ["…"]
         raise DefinitionError(
-            f"tasks[{places[cycle[0]]}].dependencies",
-            f"a cycle: {' waits for '.join(names)}. None of these could ever start",
+            f"tasks[{positions[cycle[0]]}].dependencies",
+            f"a cycle: {' waits for '.join(names)}. None of these tasks could ever start",
         )
 
 
-def _known(places: Iterable[int]) -> str:
-    ids = sorted(places)
-    more = ", …" if len(ids) > _NAMED else ""
-    return f"known are {', '.join(map(str, ids[:_NAMED]))}{more}"
+def _known_ids(order_ids: Iterable[int]) -> str:
+    ids = sorted(order_ids)
+    more = ", …" if len(ids) > _MAX_LISTED else ""
+    return f"known are {', '.join(map(str, ids[:_MAX_LISTED]))}{more}"
 
 
 def find_cycle(dependencies: Mapping[int, Collection[int]]) -> list[int]:
-    """A cycle, each of which waits for the next, the first being also the last; [] if none."""
+    """Return the order_ids of a cycle; [] if there is no cycle.
+
+    Each task of the cycle depends on the next one. The first task is also the last.
+    """
     try:
         TopologicalSorter(dependencies).prepare()
     except CycleError as error:
-        # There each is waited for by the next.
+        # Reversed, because graphlib lists each node before the node that depends on it.
         cycle: list[int] = list(reversed(error.args[1]))
         return cycle
     return []
@@ -80,11 +84,12 @@ def find_cycle(dependencies: Mapping[int, Collection[int]]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Consequences:
-    """What follows from the end of a task.
+    """The effects of the end of a task on the tasks that depend on that task.
 
     Attributes:
-        ready: the tasks that can start now, in the order of the batch.
-        skipped: those that will never start, each with the one that is to blame.
+        ready: the order_ids of the tasks that can start now, in the order of the batch.
+        skipped: pairs of order_ids. The first task will never start, because the second task did
+            not succeed.
     """
 
     ready: tuple[int, ...]
@@ -92,58 +97,59 @@ class Consequences:
 
 
 class Schedule:
-    """What is ready, and what is not to be run. Makes no decision twice, and waits for nothing.
+    """Decides when tasks become ready, and which tasks are skipped.
 
     Args:
-        nodes: the tasks of a graph that was checked.
-        kept: those that an earlier run had done. They count as done, whatever they wait for.
+        nodes: the tasks, after :func:`check_graph` has found no error.
+        already_done: the order_ids of the tasks that succeeded in an earlier run. They count as
+            done, even if the tasks on which they depend are not done.
 
     Attributes:
-        first: what can start at once, in the order of the batch.
+        first: the order_ids of the tasks that can start at once, in the order of the batch.
     """
 
-    def __init__(self, nodes: Sequence[Node], kept: Collection[int] = ()) -> None:
-        self._place = {node.order_id: index for index, node in enumerate(nodes)}
-        self._waits: dict[int, set[int]] = {}
-        self._waited_for: dict[int, list[int]] = {node.order_id: [] for node in nodes}
+    def __init__(self, nodes: Sequence[Node], already_done: Collection[int] = ()) -> None:
+        self._position = {node.order_id: index for index, node in enumerate(nodes)}
+        self._unmet: dict[int, set[int]] = {}
+        self._dependents: dict[int, list[int]] = {node.order_id: [] for node in nodes}
         for node in nodes:
-            if node.order_id in kept:
+            if node.order_id in already_done:
                 continue
-            self._waits[node.order_id] = set(node.dependencies).difference(kept)
-            for dependency in self._waits[node.order_id]:
-                self._waited_for[dependency].append(node.order_id)
-        self.first = self._take(self._waits)
+            self._unmet[node.order_id] = set(node.dependencies).difference(already_done)
+            for dependency in self._unmet[node.order_id]:
+                self._dependents[dependency].append(node.order_id)
+        self.first = self._take_ready(self._unmet)
 
-    def ended(self, order_id: int, *, lets_on: bool) -> Consequences:
-        """Say that a task has ended.
+    def ended(self, order_id: int, *, allows_dependents: bool) -> Consequences:
+        """Record the end of a task, and return its consequences.
 
         Args:
-            order_id: which one; it was ready.
-            lets_on: True if those that wait for it may start: it succeeded, or it failed and the
-                batch continues.
+            order_id: a task that was ready before.
+            allows_dependents: True if the tasks that depend on this task may start, because it
+                succeeded, or failed and has ``continue_on_fail``.
         """
-        if lets_on:
-            for waiting in self._waited_for[order_id]:
-                if waiting in self._waits:  # not if it was skipped because of another
-                    self._waits[waiting].discard(order_id)
-            return Consequences(self._take(self._waited_for[order_id]), ())
+        if allows_dependents:
+            for dependent in self._dependents[order_id]:
+                if dependent in self._unmet:  # not if it was skipped because of another task
+                    self._unmet[dependent].discard(order_id)
+            return Consequences(self._take_ready(self._dependents[order_id]), ())
         skipped: list[tuple[int, int]] = []
-        doomed = list(self._waited_for[order_id])
-        for each in doomed:  # grows
-            if self._waits.pop(each, None) is not None:
+        affected = list(self._dependents[order_id])
+        for each in affected:  # the list grows during the loop
+            if self._unmet.pop(each, None) is not None:
                 skipped.append((each, order_id))
-                doomed.extend(self._waited_for[each])
-        skipped.sort(key=lambda pair: self._place[pair[0]])
+                affected.extend(self._dependents[each])
+        skipped.sort(key=lambda pair: self._position[pair[0]])
         return Consequences((), tuple(skipped))
 
     @property
     def waiting(self) -> tuple[int, ...]:
-        """What has neither started nor been skipped, in the order of the batch."""
-        return tuple(sorted(self._waits, key=self._place.__getitem__))
+        """The order_ids of the tasks that are not ready or skipped yet, in the batch's order."""
+        return tuple(sorted(self._unmet, key=self._position.__getitem__))
 
-    def _take(self, candidates: Iterable[int]) -> tuple[int, ...]:
-        """Those of them that wait for nothing any more; they are not given again."""
-        ready = [each for each in candidates if each in self._waits and not self._waits[each]]
+    def _take_ready(self, candidates: Iterable[int]) -> tuple[int, ...]:
+        """Remove and return the candidates all of whose dependencies have ended."""
+        ready = [each for each in candidates if each in self._unmet and not self._unmet[each]]
         for each in ready:
-            del self._waits[each]
-        return tuple(sorted(ready, key=self._place.__getitem__))
+            del self._unmet[each]
+        return tuple(sorted(ready, key=self._position.__getitem__))

@@ -1,4 +1,4 @@
-"""Parameters and secrets as variables of a configuration."""
+"""Reads and writes parameters and secrets as variables of Open Task Framework."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from aiohaul.settings import Settings
 
 
 async def read_parameter(session: Session, name: str, variables: Mapping[str, Any] | None) -> str:
-    """A parameter of SSM, decrypted.
+    """Return the decrypted value of a parameter of SSM (GetParameters).
 
     Args:
-        session: the way there.
-        name: its name.
-        variables: may say who and where, under the names of the environment variables.
+        session: the Session.
+        name: the name of the parameter.
+        variables: global variables of the framework. Credentials and region in them have the names
+            of environment variables, such as ``AWS_REGION``.
 
     Raises:
-        HaulError: it cannot be read.
+        HaulError: the parameter cannot be read.
     """
     return (await session.ssm(settings_of(variables)).get(name)).value
 
@@ -35,24 +36,29 @@ async def read_secret(
     variables: Mapping[str, Any] | None,
     logger: logging.Logger,
 ) -> Any:
-    """A secret, or what stands at a JSONPath of it; of a list its first element.
+    """Return a secret, or the value at a JSONPath in the secret (GetSecretValue).
+
+    If the value at the path is a list, its first element is returned, and a warning is logged.
 
     Args:
-        session: the way there.
-        name: its name.
-        json_path: None is all of it.
-        variables: may say who and where, under the names of the environment variables.
-        logger: warned of a list of which only one element is used.
+        session: the Session.
+        name: the name of the secret.
+        json_path: the JSONPath; None returns the whole secret.
+        variables: global variables of the framework. Credentials and region in them have the names
+            of environment variables, such as ``AWS_REGION``.
+        logger: logs the warning.
 
     Raises:
-        JSONDecodeError: there is a path, and the secret is not JSON. Does not hold the secret.
-        HaulError: it cannot be read, nothing stands at the path, or the path is none.
+        JSONDecodeError: ``json_path`` is not None, and the secret is not JSON. The error does not
+            contain the secret.
+        HaulError: the secret cannot be read, has no value at the path, or the path is not a
+            JSONPath.
     """
     secret = await session.secrets(settings_of(variables)).get(name)
     if json_path is None:
         return secret.value
     if not _is_json(secret.value):
-        # The decoder's own exception carries what it was to decode.
+        # Not the exception of json.loads, because that exception contains the secret.
         raise json.JSONDecodeError(f"the secret {name} is not JSON", "", 0)
     value = secret.select(json_path)[0]
     if isinstance(value, list) and value:
@@ -64,15 +70,18 @@ async def read_secret(
 
 
 def for_users(error: HaulError) -> Exception:
-    """What users of the framework catch: for an error of AWS, botocore's ``ClientError``."""
+    """Return the error to raise to users of the framework.
+
+    A ServiceError is converted to botocore's ``ClientError``. Other errors are returned unchanged.
+    """
     return as_botocore(error) if isinstance(error, ServiceError) else error
 
 
 async def write_parameter(session: Session, name: str, value: str, variables: Any) -> None:
-    """Write a SecureString of SSM.
+    """Write a parameter of SSM as a SecureString (PutParameter).
 
     Raises:
-        Exception: botocore's ``ClientError``, or whatever else botocore raised.
+        Exception: botocore's ``ClientError``, or another error of botocore.
     """
     try:
         await session.ssm(settings_of(variables)).put(name, value)
@@ -83,10 +92,14 @@ async def write_parameter(session: Session, name: str, value: str, variables: An
 async def write_secret(
     session: Session, name: str, value: str, min_age: float, variables: Any
 ) -> bool:
-    """Write a secret that exists: False if its last change is too young for another.
+    """Write a new version of an existing secret (DescribeSecret, PutSecretValue).
+
+    Returns:
+        False if the secret was not written, because it was changed less than ``min_age`` seconds
+        ago.
 
     Raises:
-        Exception: botocore's ``ClientError``, or whatever else botocore raised.
+        Exception: botocore's ``ClientError``, or another error of botocore.
     """
     try:
         secrets = session.secrets(settings_of(variables))
@@ -96,10 +109,11 @@ async def write_secret(
 
 
 def settings_of(variables: Mapping[str, Any] | None) -> Settings:
-    """Who and where, as far as global variables say it; half a pair of keys is completed.
+    """Return the settings in global variables of the framework.
 
-    ``AWS_ROLE_ARN`` is for the work on a task's objects, functions and tasks. The variables of a
-    configuration are read as whoever runs it.
+    If the variables contain only one of ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, the
+    other is read from the environment. ``AWS_ROLE_ARN`` is ignored, because only tasks use that
+    role.
     """
     given = variables or {}
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -111,17 +125,17 @@ def settings_of(variables: Mapping[str, Any] | None) -> Settings:
     return Settings(
         access_key_id=key or None,
         secret_access_key=secret or None,
-        # Not get(): OTF's mapping resolves what a value refers to in its [] alone.
+        # Without get(), because the mapping of OTF resolves references only in [].
         role_arn="",
         region=given["AWS_REGION"] if "AWS_REGION" in given else None,  # noqa: SIM401
     )
 
 
 def escaped(value: str | int) -> str | int:
-    r"""A text as it can stand between the quotes of a JSON string that a template writes.
+    r"""Return a text escaped for a JSON string in a template; an int is returned unchanged.
 
-    A line break becomes ``\n`` twice escaped: what reads the variable finds a backslash and an
-    "n", which is how keys are written in definitions.
+    A line break is escaped twice, so that the parsed string contains a backslash and an "n". In
+    definitions, private keys are written in this form.
     """
     return value if isinstance(value, int) else json.dumps(value.replace("\n", "\\n"))[1:-1]
 

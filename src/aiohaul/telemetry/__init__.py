@@ -1,8 +1,8 @@
-"""What happens, told to the log, and to OpenTelemetry where it is installed.
+"""Writes log lines, and OpenTelemetry's spans and metrics if OpenTelemetry is installed.
 
-Spans: ``aiohaul.run``; ``aiohaul.read`` (one object, on its way to all that it goes to at once) and
-in it ``aiohaul.copy`` (one object at one destination); and one for every attempt of a request to
-AWS, such as ``S3.CopyObject``. Metrics: see :class:`aiohaul.telemetry.otel.Meters`. Where
-OpenTelemetry is not installed, and nobody listens to ``aiohaul.requests``, a request costs one look
-at that.
+A run has the span ``aiohaul.run``. Each object that is read has a span ``aiohaul.read``, which
+contains a span ``aiohaul.copy`` for each destination. Each attempt of a request to AWS has a span
+with the name of the operation, such as ``S3.CopyObject``. The metrics are in
+:class:`aiohaul.telemetry.otel.Meters`. Without a provider of OpenTelemetry, and without DEBUG for
+the logger ``aiohaul.requests``, the library makes nothing for a request.
 """

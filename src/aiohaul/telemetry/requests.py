@@ -1,4 +1,4 @@
-"""Every attempt of a request to AWS, told of."""
+"""Records every attempt of a request to AWS, with a log line, a span and metrics."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from aiohaul.errors import ServiceError, ThrottledError
-from aiohaul.logs import REQUESTS, say
+from aiohaul.logs import REQUESTS, log_event
 from aiohaul.telemetry.otel import (
-    Attributes,
-    Seen,
-    failed,
+    ProviderState,
+    mark_failed,
     meters,
     request_span,
     service_name,
 )
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
 T = TypeVar("T")
 
-#: Parameters of requests that are told of, under the names that OpenTelemetry has for them.
-_TOLD = {
+#: The parameters of requests that a span contains, with the names of OpenTelemetry's attributes.
+_SPAN_PARAMETERS = {
     "Bucket": "aws.s3.bucket",
     "Key": "aws.s3.key",
     "UploadId": "aws.s3.upload_id",
@@ -31,7 +33,10 @@ _TOLD = {
 
 
 class Request(Protocol):
-    """A request that is under way. A context manager, and called with the answer."""
+    """A context manager around one attempt of a request.
+
+    The context yields a function. Call the function with the response, which it returns unchanged.
+    """
 
     def __enter__(self) -> Callable[[T], T]: ...
 
@@ -44,90 +49,103 @@ class Request(Protocol):
     ) -> None: ...
 
 
-class _Untold:
-    """A request that nobody wants to hear of."""
+class _NoopRequest:
+    """Records nothing about a request."""
 
     __slots__ = ()
 
     def __enter__(self) -> Callable[[T], T]:
-        return _as_it_is
+        return _unchanged
 
     def __exit__(self, *_: object) -> None:
         pass
 
 
-def _as_it_is(answer: T) -> T:
-    return answer
+def _unchanged(response: T) -> T:
+    return response
 
 
-_UNTOLD = _Untold()
+_NOOP_REQUEST = _NoopRequest()
 
 
-def request(
-    service: str, operation: str, target: str, parameters: Attributes, attempt: int = 1
+def trace_request(
+    service: str, operation: str, target: str, parameters: Mapping[str, object], attempt: int = 1
 ) -> Request:
-    """Tell of one attempt of a request to AWS.
+    """Trace one attempt of a request to AWS.
+
+    Does nothing if the application has set no provider of OpenTelemetry and does not log DEBUG
+    lines of ``aiohaul.requests``.
 
     Args:
-        service: such as ``s3``.
-        operation: such as ``CopyObject``.
-        target: what it is for, as errors name it.
-        parameters: the operation's own. Of these only bucket, key, upload and part are told.
-        attempt: 1 for the first one.
+        service: the name of the service in botocore, such as ``s3``.
+        operation: the operation, such as ``CopyObject``.
+        target: the target of the request, as error messages name it, such as ``s3://bucket/key``.
+        parameters: the parameters of the operation. The span contains bucket, key, copy source,
+            upload id and part number.
+        attempt: the number of the attempt, from 1.
+
+    Returns:
+        A context manager for the attempt.
     """
-    if not Seen.provider and not REQUESTS.isEnabledFor(logging.DEBUG):
-        return _UNTOLD
-    return _Told(service, operation, target, parameters, attempt)
+    if not ProviderState.is_set and not REQUESTS.isEnabledFor(logging.DEBUG):
+        return _NOOP_REQUEST
+    return _TracedRequest(service, operation, target, parameters, attempt)
 
 
-class _Told:
-    """A request that is told of."""
+class _TracedRequest:
+    """Writes a log line for a request, and a span and metrics if a provider is set."""
 
-    __slots__ = ("_attempt", "_begun", "_operation", "_service", "_span", "_status", "_target")
+    __slots__ = ("_attempt", "_operation", "_service", "_span", "_started_at", "_status", "_target")
 
     def __init__(
-        self, service: str, operation: str, target: str, parameters: Attributes, attempt: int
+        self,
+        service: str,
+        operation: str,
+        target: str,
+        parameters: Mapping[str, object],
+        attempt: int,
     ) -> None:
-        # Whether spans are made is decided once: a provider may be set in the middle of a request.
+        # Checked once, because the application may set a provider during the request.
         self._service = service
         self._operation = operation
         self._target = target
         self._attempt = attempt
         self._status: int | None = None
-        self._span: Any = None
-        if Seen.provider:
+        self._span: Span | None = None
+        if ProviderState.is_set:
             name = f"{service_name(service)}.{operation}"
             self._span = request_span(name, self._attributes(parameters))
-        self._begun = time.perf_counter()
+        self._started_at = time.perf_counter()
 
-    def _attributes(self, parameters: Attributes) -> dict[str, Any]:
-        made = {
+    def _attributes(self, parameters: Mapping[str, object]) -> dict[str, str | int | float]:
+        attributes: dict[str, str | int | float] = {
             "rpc.system": "aws-api",
             "rpc.service": service_name(self._service),
             "rpc.method": self._operation,
             "aiohaul.attempt": self._attempt,
         }
-        for name, known in _TOLD.items():
-            value = parameters.get(name)
+        for parameter, attribute in _SPAN_PARAMETERS.items():
+            value = parameters.get(parameter)
             if isinstance(value, str | int):
-                made[known] = value
-        copied = parameters.get("CopySource")
-        if isinstance(copied, Mapping):
-            made["aws.s3.copy_source"] = f"{copied.get('Bucket')}/{copied.get('Key')}"
+                attributes[attribute] = value
+        copy_source = parameters.get("CopySource")
+        if isinstance(copy_source, Mapping):
+            bucket, key = copy_source.get("Bucket"), copy_source.get("Key")
+            attributes["aws.s3.copy_source"] = f"{bucket}/{key}"
         if self._service != "s3":
-            made["aiohaul.target"] = self._target
-        return made
+            attributes["aiohaul.target"] = self._target
+        return attributes
 
     def __enter__(self) -> Callable[[T], T]:
-        return self._answered
+        return self._record_response
 
-    def _answered(self, answer: T) -> T:
-        told = answer[-1] if isinstance(answer, tuple) else answer
-        metadata = told.get("ResponseMetadata", {}) if isinstance(told, Mapping) else {}
+    def _record_response(self, response: T) -> T:
+        values = response[-1] if isinstance(response, tuple) else response
+        metadata = values.get("ResponseMetadata", {}) if isinstance(values, Mapping) else {}
         self._status = metadata.get("HTTPStatusCode")
         if self._span is not None and metadata.get("RequestId"):
             self._span.set_attribute("aws.request_id", metadata["RequestId"])
-        return answer
+        return response
 
     def __exit__(
         self,
@@ -136,15 +154,15 @@ class _Told:
         traceback: TracebackType | None,
         /,
     ) -> None:
-        seconds = time.perf_counter() - self._begun
+        seconds = time.perf_counter() - self._started_at
         problem = None
         if isinstance(error, ServiceError):
             problem, self._status = error.code, error.status
         elif error is not None:
             problem = type(error).__name__
         if self._span is not None:
-            self._end(seconds, problem)
-        say(
+            self._end(self._span, seconds, problem)
+        log_event(
             REQUESTS,
             logging.DEBUG,
             "%s on %s: %s, attempt %d, %.3f s",
@@ -161,38 +179,38 @@ class _Told:
             error=problem,
         )
 
-    def _end(self, seconds: float, problem: str | None) -> None:
-        told: dict[str, Any] = {
+    def _end(self, span: Span, seconds: float, problem: str | None) -> None:
+        attributes: dict[str, str | int | float] = {
             "rpc.service": service_name(self._service),
             "rpc.method": self._operation,
         }
         if self._status is not None:
-            told["http.response.status_code"] = self._status
-            self._span.set_attribute("http.response.status_code", self._status)
+            attributes["http.response.status_code"] = self._status
+            span.set_attribute("http.response.status_code", self._status)
         if problem is not None:
-            told["error.type"] = problem
-            failed(self._span, problem)
-        self._span.end()
-        meters().requests.add(1, told)
-        meters().duration.record(seconds, told)
+            attributes["error.type"] = problem
+            mark_failed(span, problem)
+        span.end()
+        meters().requests.add(1, attributes)
+        meters().duration.record(seconds, attributes)
 
 
-def failed_attempt(service: str, error: ServiceError, pause: float | None) -> None:
-    """Tell of an attempt that failed.
+def record_failed_attempt(service: str, error: ServiceError, pause: float | None) -> None:
+    """Count an attempt that failed, and log the retry if one follows.
 
     Args:
-        service: such as ``s3``.
-        error: how.
-        pause: seconds until the next attempt; None if there is none.
+        service: the name of the service in botocore, such as ``s3``.
+        error: the error of the attempt.
+        pause: seconds until the next attempt; None if no attempt follows.
     """
-    if Seen.provider:
-        told = {"rpc.service": service_name(service), "rpc.method": error.operation}
+    if ProviderState.is_set:
+        attributes = {"rpc.service": service_name(service), "rpc.method": error.operation}
         if isinstance(error, ThrottledError):
-            meters().throttles.add(1, told)
+            meters().throttles.add(1, attributes)
         if pause is not None:
-            meters().retries.add(1, {**told, "error.type": error.code})
+            meters().retries.add(1, {**attributes, "error.type": error.code})
     if pause is not None:
-        say(
+        log_event(
             REQUESTS,
             logging.INFO,
             "%s; attempt %d follows in %.1f s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG
@@ -14,8 +15,6 @@ HANDLERS = "opentaskpy.addons.aws.remotehandlers"
 def protocol(name: str, endpoint: str) -> dict[str, Any]:
     return {
         "name": f"{HANDLERS}.{name}",
-        "access_key_id": "AKIDEXAMPLE",
-        "secret_access_key": "sEcReTkEy",
         "region_name": "eu-west-1",
         "endpoint_url": f"{{{{ dag_run.conf['{endpoint}'] }}}}",
     }
@@ -39,16 +38,41 @@ LAMBDA = {
     "protocol": protocol("lambda.LambdaExecution", "lambda"),
 }
 
+WATCH: dict[str, Any] = {
+    "task_id": "watch",
+    "bucket": "{{ dag_run.conf['inbox'] }}",
+    "directory": "ready",
+    "file_regex": r"go\.flg",
+    "protocol": {key: S3[key] for key in S3 if key != "name"},
+    "poke_interval": 1,
+    "timeout": 120,
+}
+#: In parts, through the triggerer.
+LARGE: dict[str, Any] = {
+    "task_id": "haul",
+    "definition": {
+        "type": "transfer",
+        "source": {
+            "bucket": "{{ dag_run.conf['inbox'] }}",
+            "directory": "src",
+            "fileRegex": r".*\.bin",
+            "postCopyAction": {"action": "delete"},
+            "protocol": S3,
+        },
+        "destination": [
+            {
+                "bucket": "{{ dag_run.conf['outbox'] }}",
+                "directory": "incoming",
+                "transferType": "proxy",
+                "protocol": S3,
+            }
+        ],
+    },
+    "journal": "{{ dag_run.conf['journal'] }}",
+}
+
 with DAG("night", schedule=None):
-    there = FileWatchSensor(
-        task_id="watch",
-        bucket="{{ dag_run.conf['inbox'] }}",
-        directory="ready",
-        file_regex=r"go\.flg",
-        protocol={key: S3[key] for key in S3 if key != "name"},
-        poke_interval=1,
-        timeout=120,
-    )
+    there = FileWatchSensor(**WATCH)
     hauled = TransferOperator(
         task_id="haul",
         definition={
@@ -94,3 +118,18 @@ with DAG("lambda", schedule=None):
 
 with DAG("many", schedule=None):
     FargateOperator.partial(task_id="load").expand(definition=[FARGATE] * 20)
+
+with DAG("transfer", schedule=None):
+    TransferOperator(**LARGE)
+
+with DAG("watch", schedule=None):
+    FileWatchSensor(**WATCH)
+
+with DAG("durable", schedule=None):
+    LambdaOperator(task_id="call", definition=LAMBDA, durable=True)
+
+with DAG("limited", schedule=None, default_args={"execution_timeout": timedelta(seconds=60)}):
+    FargateOperator(task_id="load", definition=FARGATE)
+    LambdaOperator(task_id="call", definition=LAMBDA | {"functionArn": "plain"})
+    LambdaOperator(task_id="durable", definition=LAMBDA, durable=True)
+    TransferOperator(**LARGE)

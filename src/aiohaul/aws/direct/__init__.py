@@ -1,1 +1,1 @@
-"""The direct way to S3: requests built, signed, sent and read without botocore's machinery."""
+"""The fast path to S3, which builds, signs and sends requests and parses responses itself."""

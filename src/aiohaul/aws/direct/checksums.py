@@ -1,20 +1,17 @@
-"""Pure: the digests of a request's body."""
+"""Checksums of request bodies."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import importlib
+import os
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
-from botocore.compat import HAS_CRT
-
-from aiohaul.aws.direct.payload import Bytes
-
-#: What botocore's extra "crt" installs: CRCs that Python's own library lacks.
-_crt: Any = importlib.import_module("awscrt.checksums") if HAS_CRT else None
+from aiohaul.aws.http.payload import Bytes
 
 _Digest = Callable[[Bytes], bytes]
 
@@ -32,30 +29,45 @@ def _sha256(data: Bytes) -> bytes:
 
 
 def _crc32c(data: Bytes) -> bytes:
-    return int(_crt.crc32c(data)).to_bytes(4, "big")
+    return int(_crt().crc32c(data)).to_bytes(4, "big")
 
 
 def _crc64nvme(data: Bytes) -> bytes:
-    return int(_crt.crc64nvme(data)).to_bytes(8, "big")
+    return int(_crt().crc64nvme(data)).to_bytes(8, "big")
 
 
-_DIGESTS: dict[str, _Digest] = {"crc32": _crc32, "sha1": _sha1, "sha256": _sha256}
-if _crt is not None:
-    _DIGESTS["crc32c"] = _crc32c
-    if hasattr(_crt, "crc64nvme"):
-        _DIGESTS["crc64nvme"] = _crc64nvme
+_DIGESTS: dict[str, _Digest] = {
+    "crc32": _crc32,
+    "crc32c": _crc32c,
+    "crc64nvme": _crc64nvme,
+    "sha1": _sha1,
+    "sha256": _sha256,
+}
+#: The algorithms that need the extra "crt".
+_OF_CRT = frozenset({"crc32c", "crc64nvme"})
+
+
+@lru_cache(maxsize=1)
+def _crt() -> Any:
+    """Return awscrt, which has CRCs that Python's own library does not have; None without it."""
+    if os.environ.get("BOTO_DISABLE_CRT", "false").lower() == "true":  # as botocore reads it
+        return None
+    try:
+        return importlib.import_module("awscrt.checksums")
+    except ImportError:
+        return None
 
 
 def known(algorithm: str) -> bool:
-    """True if :func:`checksum` can compute this one here."""
-    return algorithm in _DIGESTS
+    """Return True if :func:`checksum` can compute this algorithm on this machine."""
+    return algorithm in _DIGESTS and (algorithm not in _OF_CRT or hasattr(_crt(), algorithm))
 
 
 def checksum(algorithm: str, data: Bytes) -> str:
-    """A body's checksum as ``x-amz-checksum-…`` carries it.
+    """Compute a checksum in the form of the header ``x-amz-checksum-…``.
 
     Args:
-        algorithm: such as ``crc32``; one that is :func:`known`.
+        algorithm: the algorithm, such as ``crc32``, for which :func:`known` returns True.
         data: the body.
     """
     return base64.b64encode(_DIGESTS[algorithm](data)).decode()

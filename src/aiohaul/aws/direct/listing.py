@@ -1,8 +1,8 @@
-"""Pure: pages of a listing, read in a few milliseconds and in short steps.
+"""Parses pages of a listing in a few milliseconds, in short steps.
 
-A thousand objects are a thousand times the same few elements. Their layout is taken from the
-first, and the others are read by one regular expression each. It matches plain elements in that
-very order and nothing else: whatever is not as plain is left to the parser of XML.
+The 1,000 entries of a page have the same few elements in the same order. This module compiles the
+layout of the first entry into a regular expression, which parses the other entries. The expression
+matches only plain elements in this order. The XML parser parses all other pages.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from itertools import islice
 from typing import Any
 from urllib.parse import unquote_plus
 
-from aiohaul.aws.direct.answers import Answer, Child, Structure, read_body, timestamp
-from aiohaul.aws.direct.payload import Bytes
+from aiohaul.aws.direct.parser import Answer, Child, Structure, read_body, timestamp
+from aiohaul.aws.http.payload import Bytes
 
-#: Entries that are read at a stretch: under 1 ms.
+#: The number of entries that a step parses in less than 1 ms.
 _ENTRIES = 200
-#: Layouts that are looked for before a page counts as one of no common layout.
+#: The maximum number of layouts in a page. The XML parser parses a page with more layouts.
 _LAYOUTS = 8
 _OPEN, _CLOSE = "<Contents>", "</Contents>"
-#: Control characters: those that it refuses, and the one that it changes at the ends of lines.
+#: Control characters that an XML parser refuses, and \r, which an XML parser changes.
 _CONTROL = bytes({*range(0x20)} - {ord("\t"), ord("\n")})
-#: What only such a parser can read: comments, CDATA, declarations and instructions.
+#: Comments, CDATA, declarations and processing instructions, which need an XML parser.
 _SPECIAL = re.compile("<!|(?<!^)<\\?")
-#: A page up to its first object: the root, and plain elements directly in it.
+#: The start of a page before the first entry: the root element, and plain elements in it.
 _HEAD = re.compile(
     r"(<\?xml[^<>]*\?>)?\s*<ListBucketResult(\s[^<>]*[^<>/])?>(\s*<(\w+)>[^<]*</\4>|\s*<\w+\s*/>)*\s*"
 )
@@ -35,7 +35,7 @@ _FIELD = re.compile(r"(\s*)<(\w+)>([^<]*)</\2>")
 _REFERENCE = re.compile("&([^;&<]*)(;?)")
 _NAMED = {"amp": "&", "apos": "'", "gt": ">", "lt": "<", "quot": '"'}
 
-#: Members whose values S3 encodes on request, and those of the entries of lists.
+#: The members of a page, and of its entries, that encoding-type=url encodes.
 _ENCODED = ("Delimiter", "Prefix", "StartAfter")
 _ENCODED_IN = (("Contents", "Key"), ("CommonPrefixes", "Prefix"))
 
@@ -44,37 +44,36 @@ _Column = Callable[[Sequence[str]], Sequence[Any]]
 
 
 class _NotPlainError(Exception):
-    """This page, or this part of it, is for a parser of XML."""
+    """The XML parser must parse this page."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Which fields the entries of a page have, in their order."""
+    """The fields of the entries in a page, in the order of the XML elements."""
 
     pattern: re.Pattern[str]
     names: tuple[str, ...]
     columns: tuple[_Column, ...]
-    #: Those whose value is a list, here always of one.
+    #: the fields whose value is a list, here always of one item
     lists: tuple[str, ...]
 
     def read(self, rows: list[tuple[str, ...]]) -> list[Sequence[Any]]:
-        """The values of each field: converting these is three times as fast as one by one."""
+        """Return the values by field. Converting whole columns is three times as fast."""
         texts = zip(*rows, strict=True)
         return [convert(text) for convert, text in zip(self.columns, texts, strict=True)]
 
 
 class Entries:
-    """The entries of a page, each made into a dictionary only when it is asked for.
+    """The entries of a page, stored by column. Iteration makes one dictionary after the other.
 
-    Until then there is one list for each field of many, instead of a dictionary for each entry:
-    a thousand of these at a time would have Python collect its garbage again and again.
+    A thousand dictionaries at a time would trigger Python's garbage collection many times.
     """
 
     def __init__(self) -> None:
         self._blocks: list[tuple[_Layout, list[Sequence[Any]]]] = []
 
     def add(self, layout: _Layout, rows: list[tuple[str, ...]]) -> None:
-        """Add these rows of texts."""
+        """Add rows with the texts of the elements."""
         if rows:
             self._blocks.append((layout, layout.read(rows)))
 
@@ -85,12 +84,14 @@ class Entries:
                 yield entry | {name: [entry[name]] for name in layout.lists}
 
     def columns(self, names: Sequence[str], last: str) -> Iterator[list[Sequence[Any]]]:
-        """The values of these fields, and of a last one that need not be there, block by block.
+        """Yield the values of some fields, block by block.
 
-        None of them is one whose value is a list.
+        Args:
+            names: fields that every entry has, and whose values are not lists.
+            last: one more field. If an entry does not have this field, the value is None.
 
         Raises:
-            KeyError: an entry has not all of them.
+            KeyError: an entry lacks one of ``names``.
         """
         for layout, columns in self._blocks:
             by_name = dict(zip(layout.names, columns, strict=True))
@@ -101,7 +102,7 @@ class Entries:
 def columns_of(
     entries: Entries | Iterable[Mapping[str, Any]], names: Sequence[str], last: str
 ) -> Iterator[list[Sequence[Any]]]:
-    """The same of a page, however it was read."""
+    """Yield the values of some fields as :meth:`Entries.columns` does, for any entries."""
     if isinstance(entries, Entries):
         yield from entries.columns(names, last)
         return
@@ -115,19 +116,19 @@ def columns_of(
 def read_page(
     answer: Answer, status: int, body: Bytes, *, decode: bool
 ) -> Generator[None, None, dict[str, Any]]:
-    """What a page of a listing says, in steps of about a millisecond.
+    """Parse a page of a listing, in steps of about a millisecond.
 
-    Its ``Contents`` can be iterated, and need not be a list.
+    ``Contents`` in the result is an iterable, not always a list.
 
     Args:
-        answer: how answers of ListObjectsV2 are read.
+        answer: the parser of ListObjectsV2.
         status: the HTTP status.
         body: the page.
-        decode: undo the encoding of keys that was asked for.
+        decode: True decodes keys that ``encoding-type=url`` has encoded.
 
     Raises:
-        FailedAnswerError: it is an error, though the status says otherwise.
-        ValueError: it cannot be understood.
+        FailedAnswerError: the body is an error, although the status is 200.
+        ValueError: the body is malformed.
     """
     try:
         return (yield from _plain_page(answer, status, body, decode=decode))
@@ -160,9 +161,9 @@ def _plain_page(
 
 
 def _plain_text(body: Bytes) -> str:
-    """The page, if every character in it is one that XML allows and leaves alone."""
+    """Return the page as text, if XML allows all characters and changes none of them."""
     bracketed = b"]" in body and b"]]>" in body
-    # Two of the characters beyond ASCII are refused, and both begin with these bytes.
+    # U+FFFE and U+FFFF are not allowed; both begin with these bytes.
     beyond = not body.isascii() and b"\xef\xbf" in body
     if bracketed or beyond or body.translate(None, _CONTROL) != body:
         raise _NotPlainError
@@ -207,7 +208,7 @@ def _next_layout(
 
 
 def _layout(text: str, start: int, structure: Structure, *, encoded: bool) -> _Layout:
-    """The layout of the entry that starts here."""
+    """Return the layout of the entry at ``start``."""
     end = text.find(_CLOSE, start)
     position = start + len(_OPEN)
     if not text.startswith(_OPEN, start) or end < 0:
@@ -262,19 +263,19 @@ def _timestamps(texts: Sequence[str]) -> Sequence[datetime]:
 def _unescaped(texts: Sequence[str]) -> Sequence[str]:
     if "&" not in "".join(texts):
         return texts
-    texts = [text.replace("&quot;", '"') for text in texts]  # two in each ETag
+    texts = [text.replace("&quot;", '"') for text in texts]  # each ETag has two
     return [_REFERENCE.sub(_referred, text) if "&" in text else text for text in texts]
 
 
 def _referred(reference: re.Match[str]) -> str:
     named = _NAMED.get(reference[1])
     if named is None or not reference[2]:
-        raise _NotPlainError  # by a number, or not at all
+        raise _NotPlainError  # a numeric or broken reference
     return named
 
 
 def _decoded(made: dict[str, Any]) -> Generator[None, None, None]:
-    """Decode the keys of a listing that was asked for with ``encoding-type=url``, in steps."""
+    """Decode the keys of a response with ``encoding-type=url``, in steps."""
     if made.get("EncodingType") != "url":
         return
     for name in _ENCODED:

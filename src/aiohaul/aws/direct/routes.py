@@ -1,25 +1,25 @@
-"""Pure: how requests reach a bucket, learnt from one that botocore is about to send."""
+"""Derives the route to a bucket (URL, host, region) from a request that botocore will send."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from aiohaul.aws.direct.building import Operation, Unsigned
+from aiohaul.aws.direct.serializer import Operation, Unsigned
 from aiohaul.aws.direct.signing import UNSIGNED_PAYLOAD, Keys, Signer, scope_of
 
-#: The payload's hash where botocore lets the body be followed by its checksum.
+#: The payload hash if botocore sends the checksum after the body, as a trailer.
 _TRAILED_PAYLOAD = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
-#: What it sends then, in place of the header with the checksum.
+#: The headers that botocore sends with a trailer instead of the checksum.
 _TRAILER = (
     "content-encoding",
     "transfer-encoding",
     "x-amz-decoded-content-length",
     "x-amz-trailer",
 )
-#: Headers that the HTTP library sets for itself: no signature covers them, but Host, by its value.
+#: Headers that the HTTP library sets, not botocore. Only Host is signed.
 _ADDED_LATER = frozenset(
     {"accept-encoding", "content-length", "expect", "host", "transfer-encoding"}
 )
@@ -28,15 +28,15 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How one operation reaches one bucket.
+    """The parts of a request that are the same for one operation and one bucket.
 
     Attributes:
-        base: the URL up to the key.
-        path: the path in it.
-        host: as the Host header names it.
-        signer: for the bucket's region.
-        user_agent: botocore's, with the features that the operation uses.
-        attempt: botocore's word for a first attempt.
+        base: the URL before the key.
+        path: the path of ``base``.
+        host: the value of the Host header.
+        signer: the signer for the region of the bucket.
+        user_agent: botocore's User-Agent header, with the features that the operation uses.
+        attempt: botocore's ``amz-sdk-request`` header of a first attempt.
     """
 
     base: str
@@ -48,84 +48,88 @@ class Route:
 
     @property
     def tls(self) -> bool:
-        """True if the bytes are safe on their way."""
+        """True if the connection is encrypted."""
         return self.base.startswith("https:")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A request that botocore is about to send; the headers' names are in lower case."""
+class PreparedRequest:
+    """A request that botocore will send. Names of headers are in lower case."""
 
     method: str
     url: str
     headers: Mapping[str, str]
 
 
-def seen(request: Any) -> Seen:
-    """What can be compared of a prepared request of botocore's."""
+def prepared_request(request: Any) -> PreparedRequest:
+    """Return the parts of botocore's AWSPreparedRequest that are compared."""
     headers = {
         name.lower(): value.decode() if isinstance(value, bytes) else str(value)
         for name, value in request.headers.items()
     }
-    return Seen(request.method, request.url, headers)
+    return PreparedRequest(request.method, request.url, headers)
 
 
-def is_of(theirs: Seen, operation: Operation, unsigned: Unsigned) -> bool:
-    """True for the request itself; in between others may be sent, for new credentials."""
+def is_of(theirs: PreparedRequest, operation: Operation, unsigned: Unsigned) -> bool:
+    """Return True for the request of this operation; False for others, such as those to STS."""
     return theirs.method == operation.method and theirs.url.endswith(unsigned.suffix)
 
 
-def route_of(theirs: Seen, unsigned: Unsigned) -> Route | None:
-    """The way that this request takes, if it is signed as such requests are signed here."""
-    told = scope_of(theirs.headers.get("authorization", ""))
-    if told is None:
+def route_of(theirs: PreparedRequest, unsigned: Unsigned) -> Route | None:
+    """Return the route of this request; None if it is not signed as this library signs."""
+    parsed = scope_of(theirs.headers.get("authorization", ""))
+    if parsed is None:
         return None
-    _, scope = told
+    _, scope = parsed
     base = theirs.url[: len(theirs.url) - len(unsigned.suffix)]
     try:
         parts = urlsplit(base)
-        port = parts.port
+        _ = parts.port
     except ValueError:
         return None
     if parts.hostname is None or parts.query or parts.scheme not in _PORTS:
         return None
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    if port not in (None, _PORTS[parts.scheme]):
-        host += f":{port}"
     return Route(
         base=base,
         path=parts.path,
-        host=host,
+        host=host_header(parts),
         signer=Signer(scope),
         user_agent=theirs.headers.get("user-agent", ""),
         attempt=theirs.headers.get("amz-sdk-request", ""),
     )
 
 
-def sealed(
+def host_header(url: SplitResult) -> str:
+    """Return the Host header for a URL: the host, and the port unless it is the default one."""
+    name = url.hostname or ""
+    host = f"[{name}]" if ":" in name else name
+    return host if url.port in (None, _PORTS[url.scheme]) else f"{host}:{url.port}"
+
+
+def signed_headers(
     route: Route,
     operation: Operation,
     unsigned: Unsigned,
-    vouching: Mapping[str, str],
+    checksum_headers: Mapping[str, str],
     *,
     timestamp: str,
     invocation: str,
     keys: Keys,
 ) -> dict[str, str]:
-    """All headers of a request, its signature among them.
+    """Return all headers of a request, with the signature.
 
     Args:
-        route: to where.
-        operation: of what.
-        unsigned: what.
-        vouching: the headers that vouch for the body: a checksum, ``x-amz-content-sha256``.
-        timestamp: when.
-        invocation: an id of this request alone.
-        keys: by whom.
+        route: the route to the bucket.
+        operation: the operation.
+        unsigned: the request.
+        checksum_headers: a checksum of the body, and ``x-amz-content-sha256``.
+        timestamp: the value of ``X-Amz-Date``.
+        invocation: a unique id of this request.
+        keys: the credentials.
     """
     headers = {
         **unsigned.headers,
-        **vouching,
+        **checksum_headers,
         "X-Amz-Date": timestamp,
     }
     if keys.token:
@@ -136,36 +140,38 @@ def sealed(
         unsigned.query,
         headers,
         host=route.host,
-        payload=vouching["x-amz-content-sha256"],
+        payload=checksum_headers["x-amz-content-sha256"],
         timestamp=timestamp,
         keys=keys,
     )
-    # What botocore adds after signing.
+    # botocore adds these after signing.
     headers["User-Agent"] = route.user_agent
     headers["amz-sdk-invocation-id"] = invocation
     headers["amz-sdk-request"] = route.attempt
     return headers
 
 
-def vouching_as(theirs: Seen, digest: str, checksum: Mapping[str, str]) -> dict[str, str]:
-    """How botocore's request has its body vouched for, as far as that is in order.
+def checksum_headers_like(
+    theirs: PreparedRequest, digest: str, checksum: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the expected checksum headers of botocore's request, in the form of that request.
 
     Args:
-        theirs: its request.
-        digest: the body's SHA-256.
-        checksum: the header with the body's checksum, if one is asked for.
+        theirs: botocore's request.
+        digest: the SHA-256 of the body.
+        checksum: the header with the checksum of the body, or nothing.
     """
-    told = theirs.headers.get("x-amz-content-sha256", "")
-    if told == _TRAILED_PAYLOAD:
+    payload_hash = theirs.headers.get("x-amz-content-sha256", "")
+    if payload_hash == _TRAILED_PAYLOAD:
         trailer = {name: theirs.headers[name] for name in _TRAILER if name in theirs.headers}
         if trailer.get("x-amz-trailer", "") in checksum:
-            return {**trailer, "x-amz-content-sha256": told}
-    payload = told if told == UNSIGNED_PAYLOAD else digest
+            return {**trailer, "x-amz-content-sha256": payload_hash}
+    payload = payload_hash if payload_hash == UNSIGNED_PAYLOAD else digest
     return {**checksum, "x-amz-content-sha256": payload}
 
 
-def same(mine: Mapping[str, str], theirs: Seen) -> bool:
-    """True if two requests to one URL are the same to their signatures."""
+def same(mine: Mapping[str, str], theirs: PreparedRequest) -> bool:
+    """Return True if two requests to the same URL have the same headers, signature included."""
     lower = {name.lower(): value for name, value in mine.items()}
     return _compared(lower) == _compared(theirs.headers)
 

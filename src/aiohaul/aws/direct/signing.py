@@ -1,4 +1,4 @@
-"""Pure: AWS Signature Version 4 as S3 wants it, with the day's key derived once."""
+"""Signs S3 requests with AWS Signature Version 4, with a key that is derived once a day."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
-#: The payload's hash where TLS and a checksum vouch for it already.
+#: The payload hash of a request whose body is protected by TLS and a checksum.
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = sha256(b"").hexdigest()
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
-#: Headers that proxies and HTTP libraries change on their way: botocore signs none of them.
+#: Headers that proxies and HTTP libraries change; botocore does not sign them either.
 _NOT_SIGNED = frozenset(
     {
         "baggage",
@@ -38,7 +38,10 @@ _NOT_SIGNED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Credentials of this moment: those that renew are asked for at every request."""
+    """The access key, the secret key and the token that sign one request.
+
+    Each request reads new Keys, because refreshable credentials change.
+    """
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -46,18 +49,18 @@ class Keys:
 
 
 class Scope(NamedTuple):
-    """Where a signature is valid."""
+    """The region and the service for which a signature is valid."""
 
     region: str
     service: str
 
 
 def scope_of(authorization: str) -> tuple[str, Scope] | None:
-    """The access key and the scope that an Authorization header names, if it is of SigV4."""
+    """Return the access key and the scope in a SigV4 Authorization header; None for others."""
     if not authorization.startswith(f"{_ALGORITHM} Credential="):
         return None
     credential = authorization.split(",", 1)[0].partition("=")[2]
-    # An access key may hold "/" on servers that are not AWS.
+    # Access keys of other servers may contain "/".
     match credential.rsplit("/", 4):
         case [access_key, _, region, service, "aws4_request"]:
             return access_key, Scope(region, service)
@@ -66,7 +69,7 @@ def scope_of(authorization: str) -> tuple[str, Scope] | None:
 
 
 class Signer:
-    """Signs for one region and service; the key of the day is derived once."""
+    """Signs requests for one region and service, and caches the derived key of the day."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -84,17 +87,17 @@ class Signer:
         timestamp: str,
         keys: Keys,
     ) -> str:
-        """The Authorization header of a request.
+        """Return the Authorization header of a request.
 
         Args:
-            method: ``GET`` and so on.
-            path: as it is sent, percent-encoded; S3 wants it neither normalised nor encoded twice.
-            query: as it is sent.
-            headers: all that are sent but ``Host``.
-            host: with its port, unless that is the scheme's own.
-            payload: the body's SHA-256 in hexadecimal, or a word for none.
-            timestamp: as in ``X-Amz-Date``.
-            keys: whose signature it is.
+            method: the HTTP method, such as ``GET``.
+            path: the percent-encoded path, as sent. S3 neither normalises nor encodes it again.
+            query: the query string, as sent.
+            headers: all headers except ``Host``.
+            host: the host, with the port unless it is the default port.
+            payload: the SHA-256 of the body in hexadecimal, or ``UNSIGNED-PAYLOAD``.
+            timestamp: the value of ``X-Amz-Date``.
+            keys: the credentials.
         """
         names, listed = _in_order(tuple(headers))
         lines = [f"{lower}:{_trimmed(headers[name]) if name else host}" for lower, name in names]
@@ -122,9 +125,10 @@ class Signer:
 
 @lru_cache(maxsize=1024)
 def _in_order(names: tuple[str, ...]) -> tuple[tuple[tuple[str, str], ...], str]:
-    """Which headers are signed, in their order, ``Host`` (that is "") among them; and the list.
+    """Return the sorted signed headers as (lower-case name, name), and the SignedHeaders text.
 
-    The requests of one operation have the same headers, again and again.
+    The name of ``Host`` is "". The result is cached, because the requests of an operation have the
+    same headers.
     """
     signed = {name.lower(): name for name in names}
     for name in _NOT_SIGNED & signed.keys():
@@ -134,7 +138,7 @@ def _in_order(names: tuple[str, ...]) -> tuple[tuple[tuple[str, str], ...], str]
 
 
 def canonical_query(query: str) -> str:
-    """A query string with its pairs in order, and a ``=`` in each."""
+    """Return the query string with sorted pairs, and with ``=`` in each pair."""
     if not query:
         return ""
     pairs = sorted(pair.partition("=")[::2] for pair in query.split("&"))
@@ -151,5 +155,5 @@ def _formatted(second: int) -> str:
 
 
 def timestamp_now() -> str:
-    """This second, as ``X-Amz-Date`` wants it."""
+    """Return the current time in the format of ``X-Amz-Date``."""
     return _formatted(int(time.time()))

@@ -1,1 +1,1 @@
-"""Copies: planned, spread over destinations, done by S3 itself where it can, and finished."""
+"""Plans copies, runs them for every destination, and applies the post-copy action."""

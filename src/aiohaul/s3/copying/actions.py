@@ -1,4 +1,4 @@
-"""What is done to the sources once every destination has them: move, rename, delete."""
+"""Moves, renames or deletes the sources of a transfer: the post-copy action."""
 
 from __future__ import annotations
 
@@ -11,33 +11,40 @@ from pathlib import Path
 from typing import Literal
 
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import Paced, work
-from aiohaul.errors import HaulError, PreconditionFailedError
-from aiohaul.progress import Acted, Failed, OnProgress
+from aiohaul.concurrency import MemoryLimiter, Paced, run_limited
+from aiohaul.errors import HaulError
+from aiohaul.progress import Failed, OnProgress, SourceActionDone
 from aiohaul.report import ActionReport, Failure
-from aiohaul.s3.copying.course import check_plan
+from aiohaul.s3.bucket_service import for_bucket
+from aiohaul.s3.copying.destination_state import check_names, check_plan
 from aiohaul.s3.copying.plan import Action, version
-from aiohaul.s3.copying.server_side import copy_server_side
-from aiohaul.s3.copying.target import Target
+from aiohaul.s3.copying.server_side import NotCopiedError, copy_server_side
+from aiohaul.s3.copying.verify import compare
+from aiohaul.s3.journal import Entry, Journal
 from aiohaul.s3.listing import list_objects
-from aiohaul.s3.local import LocalFile, check_directory, find_file
+from aiohaul.s3.local import LocalFile, check_directory, find_file, os_errors
 from aiohaul.s3.local_writing import delete_file, move_file
-from aiohaul.s3.objects import S3Object, delete_objects
-from aiohaul.s3.resuming.journal import Entry, Journal
+from aiohaul.s3.objects import S3Object, delete_objects, head_object, overwritten_error
+from aiohaul.s3.streaming import tee
 from aiohaul.s3.streaming.parts import LIMITS, Limits
+from aiohaul.s3.streaming.readers import ObjectReader
+from aiohaul.s3.streaming.target import Target
+from aiohaul.s3.streaming.verification import Written
+from aiohaul.s3.streaming.writers import ObjectWriter
+from aiohaul.storage.directories import DirectoryId, make_directories
+from aiohaul.threads import run_in_thread
 
 Guard = Literal["server", "listing"]
 
-#: Threads that move or delete files at the same time.
+#: The maximum number of files that are moved or deleted concurrently, each in a thread.
 _FILES_AT_ONCE = 8
 
 
-async def act_on_objects(
+async def apply_to_objects(
     s3: Service,
     objects: Sequence[S3Object],
     action: Action,
     *,
-    bucket_owner_full_control: bool,
     width: int,
     on_progress: OnProgress,
     limits: Limits = LIMITS,
@@ -45,23 +52,28 @@ async def act_on_objects(
 ) -> ActionReport:
     """Move, rename or delete these versions of objects.
 
-    A move is a copy, verified, and then a delete. Before anything is deleted the bucket is
-    listed once more, and an object that is another version by then stays; AWS itself compares
-    the ETag again when it deletes.
+    To move or rename an object, aiohaul copies the object, verifies the copy, and then deletes the
+    source. Before the delete, aiohaul lists the bucket again and does not delete an object that
+    was overwritten. AWS compares the ETag once more during the delete.
+
+    AWS: CopyObject or UploadPartCopy, ListObjectsV2, DeleteObjects.
 
     Args:
-        s3: the way to S3.
+        s3: the client of the sources.
         objects: the versions that were copied.
-        action: what to do.
-        bucket_owner_full_control: the ACL of moved objects.
-        width: how many are moved at once.
-        limits: how larger objects are copied.
-        journal: where the uploads of larger objects are written down.
-        on_progress: told of every object.
+        action: the post-copy action.
+        width: the maximum number of objects that are moved concurrently.
+        limits: the maximum size in bytes for CopyObject, and the limit of memory. Larger objects
+            are copied in parts.
+        journal: records the uploads of objects that are copied in parts.
+        on_progress: called with an event for every object.
+
+    Returns:
+        The report. Its failures list the objects that could not be moved or deleted.
 
     Raises:
-        CollisionError: two of them would move to one key, or onto another of them.
-        PlanError: one has a name that no key can have, or is too large to move.
+        CollisionError: two objects would move to the same key, or one would replace another.
+        PlanError: a new name is not a valid key.
     """
     await check_plan(objects, s3.endpoint, (), action)
     failures: list[tuple[S3Object, HaulError]] = []
@@ -73,18 +85,18 @@ async def act_on_objects(
         return journal.entry(each.uri, version(each), (s3.endpoint, bucket, key))
 
     async def move(each: S3Object) -> None:
-        bucket, key = action.bucket or each.bucket, action.key(each.name)
+        bucket, key = action.bucket or each.bucket, action.key(each.name, each.folder)
         if (bucket, key) == (each.bucket, each.key):
-            return  # it has that name already
+            return  # the object already has this key
         target = Target(
-            s3=s3,
+            s3=for_bucket(s3, each.bucket, bucket, action.options),
             bucket=bucket,
             key=key,
-            bucket_owner_full_control=bucket_owner_full_control,
+            options=action.options,
             entry=entry(each, bucket, key),
         )
         try:
-            await copy_server_side(each, target, limits)
+            await _move_copy(s3, each, target, limits)
         except HaulError as error:
             failures.append((each, error))
         else:
@@ -95,34 +107,68 @@ async def act_on_objects(
     if action.kind == "delete":
         moved.extend(objects)
     else:
-        await work((partial(move, each) for each in objects), min(width, len(objects)))
+        await run_limited((partial(move, each) for each in objects), min(width, len(objects)))
     for bucket in {each.bucket for each in moved}:
-        gone = [each for each in moved if each.bucket == bucket]
-        failures.extend(await _delete(s3, gone))
+        in_bucket = [each for each in moved if each.bucket == bucket]
+        failures.extend(await _delete(s3, in_bucket))
     guard: Guard = "server" if s3.is_aws else "listing"
     return await _report(action, objects, failures, on_progress, guard)
 
 
-async def _delete(s3: Service, objects: Sequence[S3Object]) -> list[tuple[S3Object, HaulError]]:
+async def _move_copy(s3: Service, source: S3Object, target: Target, limits: Limits) -> None:
+    """Copy one object before its source is deleted.
+
+    If only the size of the copy could be verified, all bytes are compared.
+    """
+    reader = ObjectReader(s3, source, with_tags=True)
     try:
-        there = {each.key: each async for each in _look_again(s3, objects)}
+        written = await copy_server_side(s3, source, target, limits)
+    except NotCopiedError:
+        written = await _copy_through_worker(source, reader, target, limits)
+    if written.proof != "content":
+        copy = await head_object(target.s3, target.bucket, target.key)
+        await compare(reader, source.uri, ObjectReader(target.s3, copy), target.uri)
+
+
+async def _copy_through_worker(
+    source: S3Object, reader: ObjectReader, target: Target, limits: Limits
+) -> Written:
+    """Copy one object through this process, because the server does not copy this object."""
+    copies: list[Written] = []
+
+    async def on_written(_: int, written: Written) -> None:  # a callback
+        copies.append(written)
+
+    read = tee.Source(source.uri, reader, hash_all=not target.s3.is_tls)
+    memory = MemoryLimiter(limits.memory)
+    reserved = await memory.acquire(tee.initial_memory(read))
+    failures = await tee.tee(read, [ObjectWriter(target)], memory, reserved, on_written)
+    if failures:
+        raise failures[0]
+    return copies[0]
+
+
+async def _delete(s3: Service, objects: Sequence[S3Object]) -> list[tuple[S3Object, HaulError]]:
+    """Delete the unchanged objects of one bucket; return the others with their errors."""
+    try:
+        current = {each.key: each async for each in _current_versions(s3, objects)}
     except HaulError as error:
         return [(each, error) for each in objects]
     changed: list[S3Object] = []
     unchanged: list[S3Object] = []
     async for each in Paced(objects):
-        now = there.get(each.key, each)  # one that is gone counts as deleted
+        now = current.get(each.key, each)  # a missing object counts as deleted
         (unchanged if _same(each, now) else changed).append(each)
     return [
-        *((each, _changed(each)) for each in changed),
+        *((each, overwritten_error(each, "DeleteObjects")) for each in changed),
         *(await delete_objects(s3, unchanged)),
     ]
 
 
-async def _look_again(s3: Service, objects: Sequence[S3Object]) -> AsyncIterator[S3Object]:
-    """What is now at the keys of these objects, all of one bucket (ListObjectsV2)."""
+async def _current_versions(s3: Service, objects: Sequence[S3Object]) -> AsyncIterator[S3Object]:
+    """List the current versions of these objects, all of one bucket (ListObjectsV2)."""
     keys = {each.key for each in objects}
-    prefix = os.path.commonprefix(list(keys))  # noqa: RUF071  # keys are no paths
+    prefix = os.path.commonprefix(list(keys))  # noqa: RUF071  # keys are not paths
     recursive = any("/" in key[len(prefix) :] for key in keys)
     listing = list_objects(s3, objects[0].bucket, prefix, recursive=recursive)
     async with aclosing(listing):
@@ -132,27 +178,30 @@ async def _look_again(s3: Service, objects: Sequence[S3Object]) -> AsyncIterator
 
 
 def _same(then: S3Object, now: S3Object) -> bool:
-    """True for one version; the time counts: what was copied onto itself keeps its ETag."""
+    """Return True if both are the same version: ETag and time of the last write are equal.
+
+    The ETag alone is not enough, because an object that is copied onto itself keeps its ETag.
+    """
     return (then.etag, _second(then)) == (now.etag, _second(now))
 
 
-async def objects_left(s3: Service, objects: Sequence[S3Object]) -> list[S3Object]:
-    """Those of one bucket that are still there in this version (ListObjectsV2).
+async def remaining_objects(s3: Service, objects: Sequence[S3Object]) -> list[S3Object]:
+    """Return the objects, all of one bucket, that still exist in this version (ListObjectsV2).
 
     Raises:
-        ServiceError: or one of its kinds.
+        ServiceError: the bucket cannot be listed.
     """
     if not objects:
         return []
-    there = {each.key: each async for each in _look_again(s3, objects)}
-    return [each for each in objects if each.key in there and _same(each, there[each.key])]
+    current = {each.key: each async for each in _current_versions(s3, objects)}
+    return [each for each in objects if each.key in current and _same(each, current[each.key])]
 
 
-async def files_left(files: Sequence[LocalFile]) -> list[LocalFile]:
-    """Those that are still there in this version.
+async def remaining_files(files: Sequence[LocalFile]) -> list[LocalFile]:
+    """Return the files that still exist in this version.
 
     Raises:
-        LocalFileError: one cannot be looked at.
+        LocalFileError: the size and time of a file cannot be read.
     """
     return [
         each
@@ -162,43 +211,54 @@ async def files_left(files: Sequence[LocalFile]) -> list[LocalFile]:
 
 
 def _second(each: S3Object) -> datetime:
-    """When it was written, as exactly as a HEAD says it."""
+    """Return the time of the last write, in whole seconds as in HeadObject."""
     return each.last_modified.replace(microsecond=0)
 
 
-def _changed(each: S3Object) -> PreconditionFailedError:
-    return PreconditionFailedError(
-        "it was overwritten after it was copied, and stays. Run again to copy the new version.",
-        operation="DeleteObjects",
-        target=each.uri,
-        code="PreconditionFailed",
-    )
-
-
-async def act_on_files(
+async def apply_to_files(
     files: Sequence[LocalFile], action: Action, on_progress: OnProgress
 ) -> ActionReport:
     """Move, rename or delete these versions of local files.
 
     Raises:
-        CollisionError: two of them would move to one path, or onto another of them.
+        CollisionError: two files would move to the same path, or one would replace another.
+        LocalFileError: two new names may be the same file, and the new directory is not writable,
+            so that aiohaul cannot find out.
     """
     await check_plan(files, "", (), action)
+    if action.kind != "delete":
+        names: dict[Path, list[str]] = {}
+        for file in files:
+            target = Path(action.key(file.name, file.folder))
+            names.setdefault(target.parent, []).append(target.name)
+        for parent, moved in names.items():
+            if parent == Path(action.prefix) or await find_file(parent) is not None:
+                await run_in_thread(check_names, parent, moved)
     failures: list[tuple[LocalFile, HaulError]] = []
 
-    async def act(file: LocalFile) -> None:
+    async def apply(file: LocalFile) -> None:
         try:
             if action.kind == "delete":
                 await delete_file(file)
             else:
-                target = Path(action.key(file.name))
-                await check_directory(target.parent, create=False)
-                await move_file(file, target)
+                target = Path(action.key(file.name, file.folder))
+                directory = await check_directory(Path(action.prefix), create=False)
+                if file.folder:
+                    made = await run_in_thread(_make_folder, action, directory, file.folder)
+                    directory = made[file.folder]
+                else:
+                    directory = await check_directory(target.parent, create=False)
+                await move_file(file, target, directory)
         except HaulError as error:
             failures.append((file, error))
 
-    await work((partial(act, file) for file in files), min(_FILES_AT_ONCE, len(files)))
+    await run_limited((partial(apply, file) for file in files), min(_FILES_AT_ONCE, len(files)))
     return await _report(action, files, failures, on_progress, "listing")
+
+
+def _make_folder(action: Action, directory: DirectoryId, folder: str) -> dict[str, DirectoryId]:
+    with os_errors("creating a subdirectory of", action.prefix):
+        return make_directories(Path(action.prefix), directory, [folder])
 
 
 async def _report(
@@ -208,15 +268,16 @@ async def _report(
     on_progress: OnProgress,
     guard: Guard,
 ) -> ActionReport:
+    """Send an event for every source, and return the report of the action."""
     failed = {source.uri for source, _ in failures}
     for source, error in failures:
         on_progress(Failed(source.uri, action.kind, error))
     async for source in Paced(sources):
         if source.uri not in failed:
-            on_progress(Acted(action.kind, source.uri))
+            on_progress(SourceActionDone(action.kind, source.uri))
     return ActionReport(
         action=action.kind,
         objects=len(sources) - len(failed),
         failures=tuple(Failure.of(source.uri, error) for source, error in failures),
-        guard=guard,
+        delete_guard=guard,
     )

@@ -1,16 +1,15 @@
-"""Copies that S3 makes by itself: no byte of them passes through this process."""
+"""Server-side copies, in which S3 copies the bytes and this process does not read them."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode
 
+from aiohaul.aws.endpoint_support import is_not_implemented
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import work
+from aiohaul.concurrency import run_limited
 from aiohaul.errors import (
     HaulError,
     ObjectNotFoundError,
@@ -18,107 +17,211 @@ from aiohaul.errors import (
     ServiceError,
     VerificationError,
 )
-from aiohaul.s3.copying.cleanup import discarded
-from aiohaul.s3.copying.target import Target
-from aiohaul.s3.objects import S3Object, find_object, quoted, unquoted, verify_size
-from aiohaul.s3.resuming.journal import SentPart
+from aiohaul.s3.bucket_service import source_parameters
+from aiohaul.s3.journal import SentPart
+from aiohaul.s3.objects import S3Object, class_of_copy, find_object, quoted, unquoted
 from aiohaul.s3.streaming import parts
-from aiohaul.s3.streaming.checksums import told
+from aiohaul.s3.streaming.checksums import full_object_checksum
+from aiohaul.s3.streaming.cleanup import discarded
+from aiohaul.s3.streaming.description import description
 from aiohaul.s3.streaming.parts import LIMITS, Limits
-from aiohaul.s3.streaming.readers import DESCRIPTION, traits
+from aiohaul.s3.streaming.tags import ensure_tags, source_tags, tagging
+from aiohaul.s3.streaming.target import Target
 from aiohaul.s3.streaming.uploads import Upload
+from aiohaul.s3.streaming.verification import Written, check_encrypted, is_encrypted_for
 
-_log = logging.getLogger(__name__)
-
-#: What servers say that have no tags at all, or none on this object.
-_NO_TAGS = frozenset({"NotImplemented", "NoSuchTagSet"})
-_SERVER_ERROR = 500
-#: Parts of one object that are copied at once.
+_COPY = "CopyObject"
+_COPY_PART = "UploadPartCopy"
+_WHOLE = "FULL_OBJECT"
+#: The maximum number of parts of one object that are copied concurrently.
 _WIDTH = 64
 
 
-class PartsNotCopiedError(HaulError):
-    """The server does not copy parts by itself. Never leaves the copy engine."""
+class NotCopiedError(HaulError):
+    """The server does not copy this object by itself, so this process must copy the object.
+
+    Callers in this package catch this error; users never see it.
+    """
 
 
-async def copy_server_side(source: S3Object, target: Target, limits: Limits = LIMITS) -> str:
-    """Let S3 copy one object, and verify the copy.
+async def copy_server_side(
+    source_s3: Service, source: S3Object, target: Target, limits: Limits = LIMITS
+) -> Written:
+    """Copy one object on the server, and verify the copy.
 
-    Content type, metadata, tags and storage class go with it. The copy is pinned to the ETag that
-    was listed.
+    The copy has the headers, metadata and tags of the source, and its storage class if the target
+    has no storage class of its own. CopyObject does not
+    copy the website redirect, so the copy has the redirect only if the object is empty or is copied
+    in parts. The copy is conditional on the ETag of the source.
 
-    Returns:
-        The copy's ETag.
+    AWS: CopyObject, or for large objects CreateMultipartUpload, UploadPartCopy and
+    CompleteMultipartUpload.
+
+    Args:
+        source_s3: the client of the source, at the endpoint of the target.
+        source: the version to copy.
+        target: the object to write.
+        limits: the maximum size in bytes for CopyObject, and the size of parts of larger objects.
 
     Raises:
-        PreconditionFailedError: the source is another version by now.
-        ObjectExistsError: there is one already, and it is not to be overwritten.
-        PartsNotCopiedError: it is too large for CopyObject, and the server has no UploadPartCopy.
-        VerificationError: the copy is not what was listed.
-        ServiceError: or another of its kinds.
+        PreconditionFailedError: the source was overwritten.
+        ObjectExistsError: the key exists, and ``overwrite`` is False.
+        NotCopiedError: the server has no CopyObject, or no UploadPartCopy for a large object.
+        VerificationError: the copy differs from the source.
+        ServiceError: a request failed for another reason.
     """
-    await target.check_free()
     if source.size <= limits.copy:
-        return await _copy_whole(source, target)
-    return await _copy_in_parts(source, target, limits.copy_step)
+        return await _copy_whole(source_s3, source, target)
+    return await _copy_in_parts(source_s3, source, target, limits.copy_step)
 
 
-async def _copy_whole(source: S3Object, target: Target) -> str:
+async def _copy_whole(source_s3: Service, source: S3Object, target: Target) -> Written:
     """Copy an object in one request (CopyObject)."""
+    if _COPY in target.s3.support.missing:
+        raise NotCopiedError(f"{target.s3.endpoint} does not support CopyObject")
+    parameters = {
+        **target.at,
+        **_pinned(source_s3, source),
+        **_storage(source),
+        **await _redirect(source_s3, source),
+        **target.attributes,
+        **target.condition,
+        "MetadataDirective": "COPY",
+    }
+    await target.check_condition(_COPY)
     try:
-        answer = await target.s3.call(
-            "copy_object",
-            target.uri,
-            **target.at,
-            **_pinned(source),
-            **_storage(source),
-            **target.acl,
-            **target.unless_there,
-            MetadataDirective="COPY",
-        )
+        answer = await target.s3.call("copy_object", target.uri, **parameters)
     except PreconditionFailedError as error:
         if target.overwrite:
             raise
-        return await _which_failed(source, target, error)
-    with translated("CopyObject", target.uri):
-        etag = unquoted(answer["CopyObjectResult"]["ETag"])
-    if etag != source.etag:
-        # Encrypted objects, and sources that were uploaded in parts, get another ETag; so does a
-        # source that was overwritten in front of a server that ignores CopySourceIfMatch.
-        await _verify_otherwise(source, target)
-    return etag
+        return await _which_failed(source_s3, source, target, error)
+    except ServiceError as error:
+        _raise_if_missing(error, target.s3)
+        raise
+    etag = _copied_etag(answer)
+    # The ETags differ if one object is encrypted by SSE-KMS or SSE-C, or if the source was uploaded
+    # in parts. They also differ if the source was overwritten and the server ignores
+    # CopySourceIfMatch.
+    if etag == source.etag and is_encrypted_for(target, answer):
+        written = Written(etag)
+    else:
+        written = await _verify(source_s3, source, target, answer)
+    await target.probe_condition(_COPY, "copy_object", parameters)
+    return written
 
 
-async def _which_failed(source: S3Object, target: Target, error: PreconditionFailedError) -> str:
-    """Tell the two conditions of a copy apart: on the source, and on the target."""
+def _copied_etag(answer: Mapping[str, Any]) -> str:
+    return unquoted(answer.get("CopyObjectResult", {}).get("ETag") or "")
+
+
+def _raise_if_missing(error: ServiceError, s3: Service) -> None:
+    """Raise NotCopiedError if the endpoint does not support the operation that failed.
+
+    Later copies to an endpoint that is not AWS do not try this operation again.
+    """
+    if is_not_implemented(error):
+        if not s3.is_aws:  # in AWS, support depends on the bucket
+            s3.support.missing.add(error.operation)
+        raise NotCopiedError(str(error)) from error
+
+
+async def _redirect(s3: Service, source: S3Object) -> dict[str, str]:
+    """Return the website redirect of an empty object as a parameter of CopyObject.
+
+    CopyObject does not copy redirects. For an object with bytes, no parameter is returned.
+    """
+    if source.size:
+        return {}
+    now = await _unchanged(s3, source)
+    redirect = now.get("WebsiteRedirectLocation")
+    return {"WebsiteRedirectLocation": redirect} if redirect else {}
+
+
+async def _which_failed(
+    source_s3: Service, source: S3Object, target: Target, error: PreconditionFailedError
+) -> Written:
+    """Find out which condition of a copy failed: the one on the source, or the one on the target.
+
+    Returns:
+        The written version, if an earlier attempt copied the object and its response was lost.
+
+    Raises:
+        PreconditionFailedError: the source was overwritten.
+        ObjectExistsError: the target exists.
+    """
     there = await find_object(target.s3, target.bucket, target.key)
     if there is None:
         raise error
-    etag = unquoted(there.get("ETag", ""))
-    if error.attempts > 1 and etag == source.etag:
-        return etag  # it was copied before, and the answer to that was lost
-    raise target.taken() from error
+    etag = unquoted(there.get("ETag") or "")
+    if error.attempts > 1:  # an earlier attempt, whose response was lost, may have copied it
+        if etag == source.etag:
+            return Written(etag)
+        if _same_checksum(await _unchanged(source_s3, source), there):
+            return Written(etag)
+    raise target.condition_error(error) from error
 
 
-async def _verify_otherwise(source: S3Object, target: Target) -> None:
-    """Hold a copy against its source where their ETags say nothing: by checksum, else size."""
-    await verify_size(target.s3, target.bucket, target.key, source.size)
-    now = await _unchanged(source, target.s3)
-    there = await find_object(target.s3, target.bucket, target.key) or {}
-    wanted = told(now)
-    got = told(there)
-    if wanted and got and wanted.algorithm == got.algorithm and wanted.value != got.value:
+async def _verify(
+    source_s3: Service, source: S3Object, target: Target, answer: Mapping[str, Any]
+) -> Written:
+    """Verify a copy by the checksum or ETag, or else by the size.
+
+    AWS verifies its own copies, so an equal size is enough proof there.
+
+    AWS: HeadObject of the copy and of the source.
+    """
+    there = await find_object(target.s3, target.bucket, target.key)
+    if there is None:
         raise VerificationError(
-            f"{target.uri} has another {wanted.algorithm.name} than {source.uri}. Run again"
+            f"verifying {target.uri} failed: the object does not exist after it was written. Run"
+            " again"
         )
+    size = there.get("ContentLength")
+    if size != source.size:
+        raise VerificationError(
+            f"verifying {target.uri} failed: the copy has {size} bytes, and {source.uri} has"
+            f" {source.size} bytes. Run again"
+        )
+    now = await _unchanged(source_s3, source)
+    check_encrypted(target, answer, there)
+    etag = _copied_etag(answer) or unquoted(there.get("ETag") or "")
+    same = _same_checksum(now, there)
+    if same is False:
+        raise VerificationError(
+            f"verifying {target.uri} failed: the checksum differs from that of {source.uri}. Run"
+            " again"
+        )
+    proven = same or etag == source.etag or target.s3.is_aws
+    return Written(etag, "content" if proven else "size")
 
 
-async def _unchanged(source: S3Object, s3: Service) -> Mapping[str, Any]:
-    """What HeadObject tells of a source that is still the version that was listed."""
+def _same_checksum(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool | None:
+    """Return True if the full-object checksums in two responses of HeadObject are equal.
+
+    Returns None if the responses have no full-object checksum of the same algorithm.
+    """
+    results = [
+        first[name] == second[name]
+        for name in first.keys() & second.keys()
+        if name.startswith("Checksum")
+        and name != "ChecksumType"
+        and "-" not in f"{first[name]}{second[name]}"
+    ]
+    whole = all(each.get("ChecksumType", _WHOLE) == _WHOLE for each in (first, second))
+    return all(results) if results and whole else None
+
+
+async def _unchanged(s3: Service, source: S3Object) -> Mapping[str, Any]:
+    """Check that a source is still the version that was listed; return HeadObject's response.
+
+    Raises:
+        ObjectNotFoundError: the source was deleted.
+        VerificationError: the source was overwritten.
+    """
     now = await find_object(s3, source.bucket, source.key)
     if now is None:
         raise ObjectNotFoundError(
-            "it was deleted while it was copied.",
+            "the object was deleted during the copy.",
             operation="HeadObject",
             target=source.uri,
             code="NoSuchKey",
@@ -127,90 +230,83 @@ async def _unchanged(source: S3Object, s3: Service) -> Mapping[str, Any]:
     with translated("HeadObject", source.uri):
         etag = unquoted(now["ETag"])
     if etag != source.etag:
-        raise VerificationError(f"{source.uri} was overwritten while it was copied. Run again")
+        raise VerificationError(
+            f"copying {source.uri} failed: the object was overwritten during the copy. Run again"
+        )
     return now
 
 
-async def _copy_in_parts(source: S3Object, target: Target, step: int | None) -> str:
-    """Copy an object of any size (UploadPartCopy): what CopyObject carries is carried here."""
-    now = await _unchanged(source, target.s3)
-    attributes = {
-        **{name: now[name] for name in (*DESCRIPTION, "WebsiteRedirectLocation") if now.get(name)},
-        **_storage(source),
-        **target.acl,
-        **await _tags(source, target.s3, now),
-    }
+async def _copy_in_parts(
+    source_s3: Service, source: S3Object, target: Target, step: int | None
+) -> Written:
+    """Copy an object in parts (UploadPartCopy), with the metadata and tags of the source."""
+    if _COPY_PART in target.s3.support.missing:
+        raise NotCopiedError(f"{target.s3.endpoint} does not support UploadPartCopy")
+    await target.check_condition("CompleteMultipartUpload")
+    now = await _unchanged(source_s3, source)
+    tags = await source_tags(source_s3, source, now, required=True)
+    attributes = {**description(now), **_storage(source), **target.attributes, **tagging(tags)}
+    pinned = _pinned(source_s3, source)
     step = step or parts.copy_part_size(source.size)
     upload = Upload(target, (source.size, step))
-    checksum = traits(now).checksum if target.s3.sends_checksums else None
+    checksum = full_object_checksum(now) if target.s3.sends_checksums else None
     async with discarded(upload.abort):
         await upload.begin(attributes, checksum.algorithm if checksum is not None else None)
-        await work(
+        await run_limited(
             (
-                partial(_copy_part, source, target, upload, number, part)
-                for number, part in enumerate(parts.cut(source.size, step), start=1)
+                partial(_copy_part, pinned, target, upload, number, part_range)
+                for number, part_range in enumerate(parts.split(source.size, step), start=1)
                 if number not in upload.sent
             ),
             _WIDTH,
         )
-        await _unchanged(source, target.s3)  # not every server enforces CopySourceIfMatch
-        # The source's own checksum: S3 completes nothing that has another.
-        return await upload.complete(
-            checksum=checksum if upload.algorithm is not None else None, etag=None
-        )
+        await _unchanged(source_s3, source)  # some servers ignore CopySourceIfMatch
+        # S3 refuses to complete the upload if the copy's checksum differs from the source's.
+        written = await upload.complete(checksum if upload.algorithm is not None else None)
+    await ensure_tags(target, "CreateMultipartUpload", tags)
+    if written.proof == "content" or target.s3.is_aws:
+        return Written(written.version)
+    return Written(written.version, "size")  # aiohaul has not read the bytes
 
 
 async def _copy_part(
-    source: S3Object, target: Target, upload: Upload, number: int, part: parts.Part
+    pinned: Mapping[str, Any],
+    target: Target,
+    upload: Upload,
+    number: int,
+    part_range: parts.PartRange,
 ) -> None:
-    start, size = part
+    """Copy one part on the server (UploadPartCopy)."""
+    start, size = part_range
     try:
         answer = await target.s3.call(
             "upload_part_copy",
             target.uri,
             **target.at,
             **upload.id,
-            **_pinned(source),
+            **pinned,
             CopySourceRange=f"bytes={start}-{start + size - 1}",
             PartNumber=number,
         )
     except ServiceError as error:
-        if error.code == "NotImplemented":
-            raise PartsNotCopiedError(str(error)) from error
+        _raise_if_missing(error, target.s3)
         raise
     etag = answer.get("CopyPartResult", {}).get("ETag")
-    if not etag:  # a server that took it for an upload of an empty part
-        raise PartsNotCopiedError(f"no part of {target.uri} was copied")
+    if not etag:  # the server has treated the request as UploadPart with an empty body
+        raise NotCopiedError(f"UploadPartCopy to {target.uri} copied no bytes")
     upload.keep(number, SentPart(unquoted(etag), size))
 
 
-def _pinned(source: S3Object) -> dict[str, Any]:
-    """The source of a copy, in the version that was listed, as parameters."""
+def _pinned(s3: Service, source: S3Object) -> dict[str, Any]:
+    """Return the source of a copy, and the conditions on its ETag and owner, as parameters."""
     return {
+        **source_parameters(s3),
         "CopySource": {"Bucket": source.bucket, "Key": source.key},
         "CopySourceIfMatch": quoted(source.etag),
     }
 
 
 def _storage(source: S3Object) -> dict[str, str]:
-    return {} if source.storage_class == "STANDARD" else {"StorageClass": source.storage_class}
-
-
-async def _tags(source: S3Object, s3: Service, now: Mapping[str, Any]) -> dict[str, str]:
-    """The tags of a source as a parameter (GetObjectTagging)."""
-    if not now.get("TagCount", 1):  # not every server counts them
-        return {}
-    try:
-        answer = await s3.call(
-            "get_object_tagging", source.uri, Bucket=source.bucket, Key=source.key
-        )
-    except ServiceError as error:
-        if error.code in _NO_TAGS:
-            return {}
-        if s3.is_aws or error.status is None or error.status < _SERVER_ERROR:
-            raise
-        _log.warning("%s; it is copied without tags, which this server does not know", error)
-        return {}
-    with translated("GetObjectTagging", source.uri):
-        pairs = [(tag["Key"], tag["Value"]) for tag in answer.get("TagSet", ())]
-    return {"Tagging": urlencode(pairs)} if pairs else {}
+    """Return the storage class for the copy as a parameter; {} for the default class."""
+    storage_class = class_of_copy(source)
+    return {} if storage_class is None else {"StorageClass": storage_class}

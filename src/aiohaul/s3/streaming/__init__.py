@@ -1,1 +1,1 @@
-"""Bytes through this process: read once, in parts, and written to every destination."""
+"""Copies through this process: reads each source once, and writes it to all destinations."""

@@ -1,8 +1,8 @@
-"""Pure: checksums that both ends of a copy can be held to, computed part by part in any order.
+"""Full-object checksums, computed part by part in any order. Pure.
 
-S3 keeps a checksum of the whole object beside it. Those of the CRC family can be put together
-from those of the parts. CRC32 comes with Python; with ``awscrt`` (the extra ``crt``) there are
-CRC32C and CRC64NVME, S3's own default, as well, at many times the speed.
+S3 stores a checksum with every object. The CRC of a whole object can be computed from the CRCs of
+its parts. Python's ``zlib`` computes CRC32. ``awscrt`` (the extra ``crt``) adds CRC32C and
+CRC64NVME, which is the default of S3, and computes checksums many times faster.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from aiohaul.aws.direct.payload import Bytes
+from aiohaul.aws.http.payload import Bytes
 
-#: CRC32's polynomial, bit-reversed, and its width.
+#: The bit-reversed polynomial of CRC32, and the width of a CRC32 in bits.
 _POLYNOMIAL = 0xEDB88320
 _BITS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """A checksum that S3 knows.
+    """A checksum algorithm that S3 supports.
 
     Attributes:
-        name: S3's name for it.
-        width: its bytes.
-        of: the checksum of some bytes.
-        combine: that of two runs of bytes one behind the other, from those of both and the
-            length of the second.
+        name: the name in S3, such as ``CRC64NVME``.
+        width: the length of a checksum, in bytes.
+        of: computes the checksum of bytes.
+        combine: computes the checksum of two consecutive byte strings from three arguments: the
+            checksum of the first string, the checksum and the length of the second.
     """
 
     name: str
@@ -40,15 +40,15 @@ class Algorithm:
 
     @property
     def parameter(self) -> str:
-        """The parameter, and field of an answer, that carries it."""
+        """The parameter of requests and responses with the checksum, such as ``ChecksumCRC32``."""
         return f"Checksum{self.name}"
 
     def encode(self, value: int) -> str:
-        """A checksum as S3 writes it: base64, the highest byte first."""
+        """Encode a checksum as big-endian bytes in base64, as S3 does."""
         return base64.b64encode(value.to_bytes(self.width, "big")).decode()
 
     def whole(self, parts: Iterable[tuple[int, int]]) -> int:
-        """The checksum of an object, from checksum and length of each of its parts in order."""
+        """Return the checksum of an object from the checksum and length of each part, in order."""
         result = 0
         for value, size in parts:
             result = self.combine(result, value, size)
@@ -60,22 +60,36 @@ class Checksum:
     """The checksum of a whole object.
 
     Attributes:
-        algorithm: how it was made.
-        value: as S3 writes it.
+        algorithm: the algorithm that computed the checksum.
+        value: the checksum in base64, as in S3's requests and responses.
     """
 
     algorithm: Algorithm
     value: str
 
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The checksum as a parameter of a request."""
+        return {self.algorithm.parameter: self.value}
+
 
 def combined_crc32(first: int, second: int, length: int) -> int:
-    """The CRC32 of two runs of bytes, from the CRC32 of each and the length of the second."""
+    """Return the CRC32 of two consecutive byte strings.
+
+    Args:
+        first: the CRC32 of the first string.
+        second: the CRC32 of the second string.
+        length: the length of the second string, in bytes.
+    """
     return _times(_shift(length), first) ^ second
 
 
 @lru_cache(maxsize=64)
 def _shift(length: int) -> tuple[int, ...]:
-    """What ``length`` zero bytes behind a run do to its CRC: a matrix over GF(2), by columns."""
+    """Return the effect of ``length`` appended zero bytes on a CRC.
+
+    The effect is a matrix over GF(2), as a tuple of columns.
+    """
     power = (_POLYNOMIAL, *(1 << bit for bit in range(_BITS - 1)))  # one zero bit
     result = tuple(1 << bit for bit in range(_BITS))
     bits = length * 8
@@ -88,6 +102,7 @@ def _shift(length: int) -> tuple[int, ...]:
 
 
 def _times(matrix: tuple[int, ...], vector: int) -> int:
+    """Multiply a matrix by a vector over GF(2)."""
     result = 0
     for column in matrix:
         if vector & 1:
@@ -98,10 +113,10 @@ def _times(matrix: tuple[int, ...], vector: int) -> int:
 
 @lru_cache(maxsize=1)
 def algorithms() -> Mapping[str, Algorithm]:
-    """The checksums that can be computed here, by S3's names, the best first."""
+    """Return the algorithms available in this process, by S3's names, in order of preference."""
     known = [Algorithm("CRC32", 4, zlib.crc32, combined_crc32)]
     try:
-        from awscrt import checksums as crt  # noqa: PLC0415  # optional, and dear to import
+        from awscrt import checksums as crt  # noqa: PLC0415  # optional, and slow to import
     except ImportError:
         return {each.name: each for each in known}
     if hasattr(crt, "combine_crc64nvme"):  # from 0.31 on
@@ -113,16 +128,25 @@ def algorithms() -> Mapping[str, Algorithm]:
 
 
 def best() -> Algorithm:
-    """The checksum to use where nothing speaks for another."""
+    """Return the preferred algorithm: CRC64NVME with ``awscrt``, else CRC32."""
     return next(iter(algorithms().values()))
 
 
-def told(answer: Mapping[str, Any]) -> Checksum | None:
-    """The checksum of the whole object that an answer tells, if it can be computed here."""
+def oldest() -> Algorithm:
+    """Return CRC32, which every store with checksums supports."""
+    return list(algorithms().values())[-1]
+
+
+def full_object_checksum(answer: Mapping[str, Any]) -> Checksum | None:
+    """Return the full-object checksum in a response of S3.
+
+    Returns None if the response has no full-object checksum, or only one whose algorithm is not
+    available in this process.
+    """
     if answer.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
         return None
     for each in algorithms().values():
         value = answer.get(each.parameter)
-        if value and "-" not in value:  # a composite one names the number of its parts
+        if value and "-" not in value:  # "value-N" is a composite checksum of N parts
             return Checksum(each, value)
     return None

@@ -1,4 +1,4 @@
-"""Where bytes come from: objects, local files, and streams that an application hands in."""
+"""Readers of sources, which are objects, local files, and streams of an application."""
 
 from __future__ import annotations
 
@@ -7,99 +7,97 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from aiohaul.aws.direct.payload import Bytes
 from aiohaul.aws.errors import translated
+from aiohaul.aws.http.payload import Bytes
 from aiohaul.aws.service import Service
 from aiohaul.errors import HaulError, StreamError, VerificationError
-from aiohaul.hidden import without_queries
 from aiohaul.s3.local import LocalFile, read_part
-from aiohaul.s3.objects import S3Object, is_md5, quoted, unquoted
+from aiohaul.s3.objects import S3Object, class_of_copy, is_md5, quoted, unquoted
 from aiohaul.s3.streaming import parts
-from aiohaul.s3.streaming.checksums import Checksum, told
-from aiohaul.s3.streaming.parts import Layout, Part
+from aiohaul.s3.streaming.checksums import Checksum, full_object_checksum
+from aiohaul.s3.streaming.description import description
+from aiohaul.s3.streaming.parts import Layout, PartRange
 from aiohaul.s3.streaming.stream import Stream
+from aiohaul.s3.streaming.tags import Tags, source_tags
+from aiohaul.s3.streaming.verification import is_encrypted
+from aiohaul.sensitive import without_queries
 from aiohaul.user_code import user_code
-
-#: What of an object's description travels with its bytes.
-DESCRIPTION = (
-    "CacheControl",
-    "ContentDisposition",
-    "ContentEncoding",
-    "ContentLanguage",
-    "ContentType",
-    "Metadata",
-)
-#: Encryptions whose ETags are no MD5s are all but S3's own.
-_S3_OWN = "AES256"
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traits:
-    """What is known of a source beside its bytes.
+class ObjectMetadata:
+    """The metadata of a source.
 
     Attributes:
-        description: content type, metadata and the like, as parameters of a write.
-        checksum: that of the whole of it, or None.
-        md5: its MD5, or None.
+        description: headers and user metadata, as parameters of a write such as ``ContentType``.
+        storage_class: the storage class for copies of the source; None for the default class. Only
+            copies at the same endpoint get this class, because other endpoints have other classes.
+        endpoint: the endpoint of the source; "" for files and streams.
+        tags: the tags.
+        checksum: the full-object checksum; None if not known.
+        md5: the MD5 of all bytes, in hexadecimal; None if not known.
     """
 
     description: Mapping[str, Any] = field(default_factory=dict)
+    storage_class: str | None = None
+    endpoint: str = ""
+    tags: Tags = field(default_factory=dict)
     checksum: Checksum | None = None
     md5: str | None = None
 
 
 class Reader(Protocol):
-    """One source.
+    """Reads the parts and the metadata of one source.
 
     Attributes:
-        again: it can be read again.
-        in_order: its parts can only be read one after the other.
+        rereadable: True if the source can be read more than once.
+        in_order: True if the parts must be read in order.
     """
 
-    again: bool
+    rereadable: bool
     in_order: bool
 
     def whole(self) -> bool:
-        """True if it is small enough to be read, and written, in one go."""
+        """Return True if the source is read, and its copy is written, in one request."""
 
     @property
     def layout(self) -> Layout:
-        """Bytes in all and of each part (but the last); None if nobody knows."""
+        """The size of the source, and of each part except the last, in bytes; None if not known."""
 
-    def part(self, number: int) -> Part | None:
-        """Start and size of part ``number``, from 1; None behind the last one."""
+    def part_range(self, number: int) -> PartRange | None:
+        """Return the offset and the size of part ``number``, from 1; None after the last part."""
 
-    async def open(self) -> Traits:
-        """Look at it, before any of its parts is read.
+    async def open(self) -> ObjectMetadata:
+        """Return the metadata of the source. Must be called before a part is read.
 
         Raises:
-            HaulError: it cannot be read, or is another version by now.
+            HaulError: the source cannot be read, or was overwritten.
         """
 
-    async def read(self, part: Part) -> Bytes:
-        """Read a part.
+    async def read(self, part_range: PartRange) -> Bytes:
+        """Return the bytes of one part.
 
         Raises:
-            HaulError: it cannot be read, or is another version by now.
+            HaulError: the source cannot be read, or was overwritten.
         """
 
-    async def read_whole(self) -> tuple[Bytes, Traits]:
-        """Read all of it.
+    async def read_whole(self) -> tuple[Bytes, ObjectMetadata]:
+        """Return all bytes and the metadata of the source.
 
         Raises:
-            HaulError: it cannot be read, or is another version by now.
+            HaulError: the source cannot be read, or was overwritten.
         """
 
     async def close(self) -> None:
-        """Let go of it: nothing more of it is read."""
+        """Release the resources of the reader. Must be called after the last read."""
 
 
 class _Sized:
-    """A source of known size, read in any order."""
+    """The common base of readers of a source of known size, whose parts are read in any order."""
 
-    again = True
+    rereadable = True
     in_order = False
 
     def __init__(self, size: int) -> None:
@@ -113,7 +111,7 @@ class _Sized:
     def layout(self) -> Layout:
         return (self.size, self._step)
 
-    def part(self, number: int) -> Part | None:
+    def part_range(self, number: int) -> PartRange | None:
         start = (number - 1) * self._step
         return (start, min(self._step, self.size - start)) if start < self.size else None
 
@@ -122,145 +120,205 @@ class _Sized:
 
 
 class ObjectReader(_Sized):
-    """Reads an object range by range (GetObject), every range of the same version."""
+    """Reads byte ranges of one version of an object (HeadObject, GetObject).
 
-    def __init__(self, s3: Service, source: S3Object) -> None:
+    Args:
+        s3: the client.
+        source: the version to read.
+        with_tags: read the tags too (GetObjectTagging), because a destination is in S3.
+        version_id: the version id; None reads the current version, if its ETag is that of
+            ``source``.
+    """
+
+    def __init__(
+        self,
+        s3: Service,
+        source: S3Object,
+        *,
+        with_tags: bool = False,
+        version_id: str | None = None,
+    ) -> None:
         super().__init__(source.size)
         self._s3 = s3
+        self._with_tags = with_tags
         self._source = source
         self._of_version = {
             "Bucket": source.bucket,
             "Key": source.key,
             "IfMatch": quoted(source.etag),
+            **({} if version_id is None else {"VersionId": version_id}),
         }
 
-    async def open(self) -> Traits:
+    async def open(self) -> ObjectMetadata:
         source = self._source
         answer = await self._s3.call(
             "head_object", source.uri, **self._of_version, ChecksumMode="ENABLED"
         )
         with translated("HeadObject", source.uri):
             self._check(answer, answer["ContentLength"], source.size)
-        return traits(answer)
+        return await self._metadata(answer)
 
-    async def read(self, part: Part) -> Bytes:
-        start, size = part
+    async def read(self, part_range: PartRange) -> Bytes:
+        start, size = part_range
         data, answer = await self._s3.read(
-            self._source.uri, **self._of_version, Range=f"bytes={start}-{start + size - 1}"
+            self._source.uri,
+            size,
+            **self._of_version,
+            Range=f"bytes={start}-{start + size - 1}",
         )
         self._check(answer, len(data), size)
         return data
 
-    async def read_whole(self) -> tuple[Bytes, Traits]:
-        # No range: that of an empty object would be answered with 416.
-        data, answer = await self._s3.read(self._source.uri, **self._of_version)
+    async def read_whole(self) -> tuple[Bytes, ObjectMetadata]:
+        # Without a Range, because S3 would refuse a Range of an empty object with status 416.
+        data, answer = await self._s3.read(self._source.uri, self._source.size, **self._of_version)
         self._check(answer, len(data), self._source.size)
-        return data, traits(answer)
+        return data, await self._metadata(answer)
+
+    async def _metadata(self, answer: Mapping[str, Any]) -> ObjectMetadata:
+        source, etag = self._source, unquoted(answer.get("ETag", ""))
+        return ObjectMetadata(
+            description=description(answer),
+            storage_class=class_of_copy(source),
+            endpoint=self._s3.endpoint,
+            tags=await source_tags(self._s3, source, answer) if self._with_tags else {},
+            checksum=full_object_checksum(answer),
+            md5=etag if is_md5(etag) and not is_encrypted(answer) else None,
+        )
 
     def _check(self, answer: Mapping[str, Any], size: int, expected: int) -> None:
+        """Raise VerificationError if a response is of another version or size."""
         source = self._source
         with translated("GetObject", source.uri):
             etag = unquoted(answer["ETag"])
-        if etag != source.etag or size != expected:  # not every server enforces If-Match
-            raise VerificationError(f"{source.uri} was overwritten while it was read. Run again")
-
-
-def traits(answer: Mapping[str, Any]) -> Traits:
-    """What HeadObject, or GetObject for a whole object, tells of it."""
-    etag = unquoted(answer.get("ETag", ""))
-    plain = answer.get("ServerSideEncryption", _S3_OWN) == _S3_OWN
-    return Traits(
-        description={name: answer[name] for name in DESCRIPTION if answer.get(name)},
-        checksum=told(answer),
-        md5=etag if plain and "SSECustomerAlgorithm" not in answer and is_md5(etag) else None,
-    )
+        if etag != source.etag or size != expected:  # some servers ignore If-Match
+            raise VerificationError(
+                f"reading {source.uri} failed: the object was overwritten after it was listed. Run"
+                " again"
+            )
 
 
 class FileReader(_Sized):
-    """Reads a local file part by part."""
+    """Reads a local file part by part.
 
-    def __init__(self, source: LocalFile) -> None:
+    Args:
+        source: the file.
+        description: headers and user metadata of the copy, as parameters of PutObject.
+    """
+
+    def __init__(self, source: LocalFile, description: Mapping[str, Any] | None = None) -> None:
         super().__init__(source.size)
         self._source = source
+        self._metadata = ObjectMetadata(description=description or {})
 
-    async def open(self) -> Traits:
-        return Traits()
+    async def open(self) -> ObjectMetadata:
+        return self._metadata
 
-    async def read(self, part: Part) -> Bytes:
-        return await read_part(self._source, *part)
+    async def read(self, part_range: PartRange) -> Bytes:
+        return await read_part(self._source, *part_range)
 
-    async def read_whole(self) -> tuple[Bytes, Traits]:
-        return await self.read((0, self.size)), Traits()
+    async def read_whole(self) -> tuple[Bytes, ObjectMetadata]:
+        return await self.read((0, self.size)), self._metadata
+
+
+class BytesReader(_Sized):
+    """Reads bytes in memory part by part.
+
+    Args:
+        data: the bytes.
+        description: headers and user metadata of the object, as parameters of PutObject.
+    """
+
+    def __init__(self, data: bytes, description: Mapping[str, Any] | None = None) -> None:
+        super().__init__(len(data))
+        self._data = data
+        self._metadata = ObjectMetadata(description=description or {})
+
+    async def open(self) -> ObjectMetadata:
+        return self._metadata
+
+    async def read(self, part_range: PartRange) -> Bytes:
+        start, size = part_range
+        return self._data[start : start + size]
+
+    async def read_whole(self) -> tuple[Bytes, ObjectMetadata]:
+        return self._data, self._metadata
 
 
 class StreamReader:
     """Reads a stream part by part, in order."""
 
-    again = False
+    rereadable = False
     in_order = True
 
     def __init__(self, source: Stream) -> None:
         self._source = source
         self._chunks: AsyncIterator[bytes] | None = None
-        self._left = bytearray()
+        self._buffer = bytearray()
         self._start = 0
         self._ended = False
 
+    @property
+    def size(self) -> int:
+        """The number of bytes that were read."""
+        return self._start
+
     def whole(self) -> bool:
-        return False  # who knows
+        return False  # the length is unknown
 
     @property
     def layout(self) -> Layout:
-        return None  # its parts cannot be read again, so nothing of it is taken up again
+        return None  # an interrupted upload cannot be resumed: the stream cannot be read again
 
-    def part(self, number: int) -> Part | None:
+    def part_range(self, number: int) -> PartRange | None:
         if self._ended:
             return None
         expected = self._source.expected
         size = parts.stream_part_size(number) if expected is None else parts.part_size(expected)
         return (self._start, size)
 
-    async def open(self) -> Traits:
-        return Traits(description=self._source.description)
+    async def open(self) -> ObjectMetadata:
+        return ObjectMetadata(description=self._source.description)
 
-    async def read(self, part: Part) -> Bytes:
-        """Read the next part: shorter than asked for, or empty, at the end."""
-        _, size = part
-        while len(self._left) < size and not self._ended:
+    async def read(self, part_range: PartRange) -> Bytes:
+        """Return the next part; the last part may be shorter than its range, or empty."""
+        _, size = part_range
+        while len(self._buffer) < size and not self._ended:
             try:
                 with user_code(f"reading {self._source.uri}", StreamError):
                     if self._chunks is None:
                         self._chunks = aiter(self._source.chunks)
-                    self._left += await anext(self._chunks)
+                    self._buffer += await anext(self._chunks)
             except StopAsyncIteration:
                 self._ended = True
             except HaulError:
                 raise
-            except Exception as error:  # whatever an application's own code raises
+            except Exception as error:  # the application may raise anything
                 why = without_queries(repr(error))
                 raise StreamError(f"reading {self._source.uri} failed: {why}") from error
-        data = bytes(memoryview(self._left)[:size])
-        del self._left[:size]
-        if self._left:
+        data = bytes(memoryview(self._buffer)[:size])
+        del self._buffer[:size]
+        if self._buffer:
             self._ended = False
         self._start += len(data)
         self._check()
         return data
 
-    async def read_whole(self) -> tuple[Bytes, Traits]:
-        raise AssertionError  # whole() says no
+    async def read_whole(self) -> tuple[Bytes, ObjectMetadata]:
+        raise AssertionError  # whole() returns False
 
     async def close(self) -> None:
-        """Close an async generator that was not read to its end: its cleanup is not to wait."""
+        """Close the stream's async generator, so that its cleanup code runs now."""
         if not isinstance(self._chunks, AsyncGenerator):
             return
         try:
             with user_code(f"closing {self._source.uri}"):
                 await self._chunks.aclose()
-        except Exception as error:  # noqa: BLE001  # what the copy comes to is settled already
+        except Exception as error:  # noqa: BLE001  # the copy already has its result
             _log.warning("closing %s failed: %s", self._source.uri, without_queries(repr(error)))
 
     def _check(self) -> None:
+        """Raise VerificationError if the stream has another number of bytes than expected."""
         source = self._source
         source.size = self._start
         expected = source.expected
@@ -268,6 +326,7 @@ class StreamReader:
             return
         if self._start > expected or (self._ended and self._start != expected):
             raise VerificationError(
-                f"{source.uri} was to have {expected} bytes, and had"
-                f" {'more' if self._start > expected else self._start}"
+                f"reading {source.uri} failed: the stream should have {expected} bytes, but has"
+                f" {'more' if self._start > expected else self._start}. Correct the argument size"
+                " of the Stream"
             )

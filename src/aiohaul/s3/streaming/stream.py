@@ -1,4 +1,4 @@
-"""A source that an application produces."""
+"""The Stream class, a source of bytes that an application produces."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from typing import Any
 
 
 class Stream:
-    """Bytes that an application produces, to be copied like an object: once, from start to end.
+    """A source of bytes that an application produces, copied like an object.
 
-    It is read as fast as its destinations take it, and no faster. What fails cannot be tried
-    again from the source, for there is none.
+    aiohaul reads a stream once, from start to end, and not faster than the destinations write. A
+    failed copy of a stream cannot be retried.
 
     Args:
-        name: the file name under which it lands at the destinations.
-        chunks: its bytes, in pieces of any size.
-        size: how many they are. If given, they have to be that many; without it, objects beyond
-            some 100 GiB take more memory than a transfer's, for their parts grow.
-        description: content type, metadata and the like, as parameters of PutObject
-            (``ContentType``, ``Metadata``, …).
+        name: the file name at the destinations.
+        chunks: the bytes of the stream, in chunks of any size.
+        size: the total number of bytes; a stream with another number of bytes raises an error. If
+            None, the parts of the stream grow, and a stream above about 100 GiB takes more memory
+            than the limit.
+        description: headers and metadata, as parameters of PutObject such as ``ContentType`` and
+            ``Metadata``.
     """
+
+    #: A stream has no subdirectory, as objects and files that were found at all depths have.
+    folder = ""
 
     def __init__(
         self,
@@ -37,13 +41,14 @@ class Stream:
 
     @property
     def uri(self) -> str:
-        """How errors and reports name it."""
+        """The name of the stream in errors and reports, such as ``stream today.csv``."""
         return f"stream {self.name}"
 
     def __getstate__(self) -> dict[str, Any]:
         if isinstance(self.chunks, AsyncGenerator):
             raise TypeError(
-                f"{self.uri} cannot be copied or pickled: its chunks come from an async generator,"
-                " which runs in one process and once. Make the Stream where it is to be read"
+                f"pickling or deep-copying {self.uri} failed: its chunks come from an async"
+                " generator, which runs only once and in one process. Create the Stream in the"
+                " process that copies it"
             )
         return self.__dict__

@@ -1,4 +1,4 @@
-"""The tee: one source is read once, and every part of it goes to all destinations."""
+"""Reads one source once, and writes every part to all destinations, like the program ``tee``."""
 
 from __future__ import annotations
 
@@ -9,36 +9,38 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
-from aiohaul.aws.direct.payload import Bytes
-from aiohaul.concurrency import Budget, Slots
+from aiohaul.aws.http.payload import Bytes
+from aiohaul.concurrency import FifoLimiter, MemoryLimiter
 from aiohaul.errors import HaulError, VerificationError
-from aiohaul.s3.copying.cleanup import discard_all
-from aiohaul.s3.streaming.parts import Part
-from aiohaul.s3.streaming.piece import InOrder, Piece
-from aiohaul.s3.streaming.readers import Reader, Traits
+from aiohaul.s3.streaming.cleanup import discard_all
+from aiohaul.s3.streaming.part_data import OrderedMD5, PartData
+from aiohaul.s3.streaming.parts import PartRange
+from aiohaul.s3.streaming.readers import ObjectMetadata, Reader
+from aiohaul.s3.streaming.verification import Written
 from aiohaul.s3.streaming.writers import Writer
 
-#: Bytes that a piece takes beside its data: tasks, buffers, the request.
+#: The bytes of memory that a part needs in addition to its data, for tasks, buffers and requests.
 _OVERHEAD = 64 * 1024
 
-#: Parts of one source that are read at once. More of them would come together, and leave together:
-#: reading and writing would take turns instead of going on side by side.
+#: The maximum number of parts of one source that are read concurrently. With a higher number, all
+#: parts arrive at the same time, so that reads and writes alternate instead of overlapping.
 _READS = 3
 
-#: What became of one destination: what tells the version that was written, or why it was not.
-Outcome = str | HaulError
-#: Told at once which writer has finished, by its index, and what it wrote.
-OnWritten = Callable[[int, str], Awaitable[None]]
+#: The result of one copy.
+Outcome = Written | HaulError
+#: Called after a writer has finished, with the index of the writer and the written version.
+OnWritten = Callable[[int, Written], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source as the tee sees it.
+    """A source to read once for all destinations.
 
     Attributes:
-        uri: its name in errors.
-        reader: reads it.
-        hash_all: hold what is read against the source's MD5 where it has no better checksum.
+        uri: the name of the source in errors.
+        reader: reads the parts of the source.
+        hash_all: compare the MD5 of all bytes read with the MD5 of the source, if the source has
+            no checksum.
     """
 
     uri: str
@@ -46,98 +48,99 @@ class Source:
     hash_all: bool
 
 
-def footprint(source: Source) -> int:
-    """Bytes of memory that the first piece of a source takes."""
-    part = source.reader.part(1)
-    return (part[1] if part is not None else 0) + _OVERHEAD
+def initial_memory(source: Source) -> int:
+    """Return the bytes of memory that the first part of a source needs."""
+    part_range = source.reader.part_range(1)
+    return (part_range[1] if part_range is not None else 0) + _OVERHEAD
 
 
 async def tee(
     source: Source,
     writers: Sequence[Writer],
-    budget: Budget,
-    taken: int,
+    memory: MemoryLimiter,
+    reserved: int,
     on_written: OnWritten,
 ) -> dict[int, HaulError]:
     """Read a source once, and write it to all destinations.
 
-    A destination that fails drops out, and the others go on. A slow one holds up only itself,
-    until what it has not taken yet has used up the budget. Whatever ends it, no half-written
-    object, upload or file stays.
+    If a write to one destination fails, writes to the other destinations continue. A slow
+    destination delays the others only when its unwritten parts fill the memory. After an error or a
+    cancellation, unfinished uploads are aborted and partial files are removed.
 
     Args:
-        source: what to read.
-        writers: one for each destination.
-        budget: bytes that may be in memory.
-        taken: what of it was taken for the first piece: its :func:`footprint`.
-        on_written: told of each destination that has it; others may still be waited for.
+        source: the source.
+        writers: one writer for each destination.
+        memory: limits the bytes in memory.
+        reserved: the bytes of ``memory`` that the caller has acquired for the first part, see
+            :func:`initial_memory`. This function releases them.
+        on_written: called after each destination has its copy, while others are still written.
 
     Returns:
-        For the writers that failed, by their index, why.
+        The errors of the writers that failed, by the index of the writer.
 
     Raises:
-        HaulError: the source cannot be read; no destination has it then.
+        HaulError: the source cannot be read, or differs from its checksum.
     """
-    haul = _Haul(source, writers, budget, taken, on_written)
+    fan_out = StreamFanOut(source, writers, memory, reserved, on_written)
     try:
-        await haul.run()
+        await fan_out.run()
     finally:
-        haul.give_back()
+        fan_out.give_back()
         try:
-            await discard_all([each.discard for each in haul.unfinished()])
+            await discard_all([each.discard for each in fan_out.unfinished()])
         finally:
             await source.reader.close()
-    return haul.failures
+    return fan_out.failures
 
 
-class _Haul:
-    """One source on its way."""
+class StreamFanOut:
+    """Copies one source through several writers. For the arguments, see :func:`tee`."""
 
     def __init__(
         self,
         source: Source,
         writers: Sequence[Writer],
-        budget: Budget,
-        taken: int,
+        memory: MemoryLimiter,
+        reserved: int,
         on_written: OnWritten,
     ) -> None:
         self._source = source
         self._reader = source.reader
         self._writers = writers
-        self._budget = budget
-        self._taken = taken
-        self._traits = Traits()
+        self._memory = memory
+        self._reserved = reserved
+        self._metadata = ObjectMetadata()
         self._on_written = on_written
-        self._reads = Slots(_READS)
-        #: Why a writer failed, by its index.
+        self._reads = FifoLimiter(_READS)
+        #: The errors of the writers that failed, by the index of the writer.
         self.failures: dict[int, HaulError] = {}
         self._written: set[int] = set()
-        # Of what was read, for the source's own checksum:
+        # By part number, the checksum and size of each part, to compute the source's checksum.
         self._crcs: dict[int, tuple[int, int]] = {}
-        self._in_order: InOrder | None = None
+        self._in_order: OrderedMD5 | None = None
         self._all_read = True
-        self._broken: HaulError | None = None
+        self._read_error: HaulError | None = None
 
     async def run(self) -> None:
-        """Copy it. What fails for one destination is among the outcomes."""
+        """Copy the source. The errors of writers are added to ``failures``, and not raised."""
         if self._reader.whole():
-            data, self._traits = await self._reader.read_whole()
-            await self._put(Piece(1, 0, data))
+            data, self._metadata = await self._reader.read_whole()
+            await self._put(PartData(1, 0, data))
             return
-        self._traits = await self._reader.open()
+        self._metadata = await self._reader.open()
         data = b""
         if self._reader.in_order:
-            part = self._reader.part(1)
-            data = await self._reader.read(part) if part is not None else b""
-            if self._reader.part(2) is None:
-                await self._put(Piece(1, 0, data))
+            part_range = self._reader.part_range(1)
+            data = await self._reader.read(part_range) if part_range is not None else b""
+            if self._reader.part_range(2) is None:
+                await self._put(PartData(1, 0, data))
                 return
         await self._each(self._begin)
-        await self._move_parts(data)
+        await self._transfer_parts(data)
         await self._each(self._finish)
 
     def unfinished(self) -> list[Writer]:
-        """The writers that have begun something and not brought it to its end."""
+        """Return the writers with an unfinished upload or partial file."""
         return [
             each
             for index, each in enumerate(self._writers)
@@ -145,15 +148,15 @@ class _Haul:
         ]
 
     def give_back(self) -> None:
-        """Give back what was taken for the first piece."""
-        taken, self._taken = self._taken, 0
-        self._budget.give_back(taken)
+        """Release the memory that the caller acquired for the first part, if it was not used."""
+        reserved, self._reserved = self._reserved, 0
+        self._memory.release(reserved)
 
-    def _going(self) -> list[int]:
+    def _active(self) -> list[int]:
         return [index for index in range(len(self._writers)) if index not in self.failures]
 
     async def _each(self, step: Callable[[int], Awaitable[None]]) -> None:
-        """Do a step for every destination that is still going."""
+        """Run a step concurrently for every writer that has not failed; save the errors."""
 
         async def guarded(index: int) -> None:
             try:
@@ -161,133 +164,169 @@ class _Haul:
             except HaulError as error:
                 self.failures[index] = error
 
-        going = self._going()
-        if len(going) == 1:
-            await guarded(going[0])
+        active = self._active()
+        if len(active) == 1:
+            await guarded(active[0])
             return
         async with anyio.create_task_group() as tasks:
-            for index in going:
+            for index in active:
                 tasks.start_soon(guarded, index)
 
     async def _begin(self, index: int) -> None:
-        await self._writers[index].begin(self._traits, self._reader.layout)
+        await self._writers[index].begin(self._metadata, self._reader.layout)
 
     async def _finish(self, index: int) -> None:
-        await self._has_it(index, await self._writers[index].finish())
+        await self._mark_written(index, await self._writers[index].finish())
 
-    async def _has_it(self, index: int, written: str) -> None:
+    async def _mark_written(self, index: int, written: Written) -> None:
         self._written.add(index)
         await self._on_written(index, written)
 
-    async def _put(self, piece: Piece) -> None:
-        """Write a source that is one piece."""
-        await self._check_md5(piece)
+    async def _put(self, part: PartData) -> None:
+        """Verify and write a source that has only one part."""
+        await self._check_md5(part)
 
         async def put(index: int) -> None:
-            await self._has_it(index, await self._writers[index].put(piece, self._traits))
+            await self._mark_written(index, await self._writers[index].put(part, self._metadata))
 
         await self._each(put)
 
-    async def _check_md5(self, piece: Piece) -> None:
-        """Hold what was read against the source's MD5.
+    async def _check_md5(self, part: PartData) -> None:
+        """Compare the MD5 of the bytes read with the MD5 of the source.
 
-        Where that does not fit, either the bytes were damaged on their way, or the server's ETags
-        are no MD5s: reading again tells.
+        If the MD5s differ, either the bytes were damaged, or the ETags of the server are not MD5s.
+        To find out, the source is read again: different bytes mean damage.
+
+        Raises:
+            VerificationError: the bytes were damaged in transit.
         """
-        if self._traits.md5 is None or (await piece.md5()).hex() == self._traits.md5:
+        if self._metadata.md5 is None or (await part.md5()).hex() == self._metadata.md5:
             return
-        again, _ = await self._reader.read_whole()
-        if again != piece.data:
-            raise VerificationError(f"{self._source.uri} was damaged on its way here. Run again")
+        second_read, _ = await self._reader.read_whole()
+        if second_read != part.data:
+            raise VerificationError(
+                f"reading {self._source.uri} failed: the bytes were damaged in transit. Run again"
+            )
 
-    async def _move_parts(self, first: Bytes) -> None:
-        """Read part after part, and write each; ``first`` is what was read of it already."""
-        hashes = self._traits.checksum is None and self._traits.md5 is not None
+    async def _transfer_parts(self, first: Bytes) -> None:
+        """Read and write all parts. ``first`` contains the bytes of part 1 if it was read."""
+        hashes = self._metadata.checksum is None and self._metadata.md5 is not None
         if hashes and self._source.hash_all:
-            self._in_order = InOrder()
+            self._in_order = OrderedMD5()
         async with anyio.create_task_group() as tasks:
             if first:
-                taken, self._taken = self._taken, 0
-                tasks.start_soon(self._move, 1, (0, len(first)), first, taken, tasks.cancel_scope)
-            await self._feed(tasks, 2 if first else 1)
-        if self._broken is not None:
-            raise self._broken
+                reserved, self._reserved = self._reserved, 0
+                tasks.start_soon(
+                    self._transfer_part, 1, (0, len(first)), first, reserved, tasks.cancel_scope
+                )
+            await self._schedule_parts(tasks, 2 if first else 1)
+        if self._read_error is not None:
+            raise self._read_error
         await self._check_whole()
 
-    async def _feed(self, tasks: TaskGroup, start: int) -> None:
-        """Start the parts, as the budget allows."""
+    async def _schedule_parts(self, tasks: TaskGroup, start: int) -> None:
+        """Start a task for each part from ``start``, when memory for the part is free.
+
+        A part that all writers already have, from an interrupted run, is not read.
+        """
         for number in itertools.count(start):
-            part = self._reader.part(number)
-            if part is None or not self._going():
+            part_range = self._reader.part_range(number)
+            if part_range is None or not self._active():
                 return
-            if all(self._writers[index].has(number) for index in self._going()):
+            if all(self._writers[index].has_part(number) for index in self._active()):
                 self._all_read = False
                 continue
-            taken, self._taken = self._taken, 0
-            if not taken:
-                taken = await self._budget.take(part[1] + _OVERHEAD)
+            reserved, self._reserved = self._reserved, 0
+            if not reserved:
+                reserved = await self._memory.acquire(part_range[1] + _OVERHEAD)
             data = None
             try:
-                if self._reader.in_order:  # by this one task
-                    data = await self._reader.read(part)
+                if self._reader.in_order:  # read here, because the other tasks run concurrently
+                    data = await self._reader.read(part_range)
             except HaulError as error:
-                self._broken = error
+                self._read_error = error
             except BaseException:
-                self._budget.give_back(taken)
+                self._memory.release(reserved)
                 raise
-            if self._broken is not None:
-                self._budget.give_back(taken)
+            if self._read_error is not None:
+                self._memory.release(reserved)
                 tasks.cancel_scope.cancel()
                 return
-            tasks.start_soon(self._move, number, part, data, taken, tasks.cancel_scope)
+            tasks.start_soon(
+                self._transfer_part, number, part_range, data, reserved, tasks.cancel_scope
+            )
 
-    async def _move(
-        self, number: int, part: Part, data: Bytes | None, taken: int, all_parts: anyio.CancelScope
+    async def _transfer_part(
+        self,
+        number: int,
+        part_range: PartRange,
+        data: Bytes | None,
+        reserved: int,
+        all_parts: anyio.CancelScope,
     ) -> None:
-        """Bring one part to all destinations."""
+        """Read one part if ``data`` is None, and write the part to all destinations."""
         try:
             if data is None:
                 async with self._reads:
-                    data = await self._reader.read(part)
+                    data = await self._reader.read(part_range)
             if data:
-                await self._write(Piece(number, part[0], data))
+                await self._write(PartData(number, part_range[0], data))
         except HaulError as error:
-            self._broken = error
+            self._read_error = error
             all_parts.cancel()
         finally:
-            self._budget.give_back(taken)
+            self._memory.release(reserved)
 
-    async def _write(self, piece: Piece) -> None:
+    async def _write(self, part: PartData) -> None:
+        """Write one part to all destinations, and add the part to the checksum of the source."""
+
         async def write(index: int) -> None:
-            if not self._writers[index].has(piece.number):
-                await self._writers[index].write(piece)
+            if not self._writers[index].has_part(part.number):
+                await self._writers[index].write(part)
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._note, piece)
+            tasks.start_soon(self._note, part)
             tasks.start_soon(self._each, write)
 
-    async def _note(self, piece: Piece) -> None:
-        """Keep what the whole is to be verified by."""
-        if self._traits.checksum is not None:
-            crc = await piece.crc(self._traits.checksum.algorithm)
-            self._crcs[piece.number] = (crc, len(piece.data))
+    async def _note(self, part: PartData) -> None:
+        """Add a part to the checksum, or to the MD5, of all bytes read."""
+        if self._metadata.checksum is not None:
+            crc = await part.crc(self._metadata.checksum.algorithm)
+            self._crcs[part.number] = (crc, len(part.data))
         elif self._in_order is not None and self._all_read:
-            await self._in_order.take(piece)
+            await self._in_order.take(part)
 
     async def _check_whole(self) -> None:
-        """Hold what was read in parts against the source's own checksum.
+        """Compare the checksum, or the MD5, of all bytes read with that of the source.
+
+        No check is made if an interrupted run had written some of the parts.
 
         Raises:
-            VerificationError: it is something else.
+            VerificationError: the bytes were damaged in transit.
         """
-        wanted = self._traits.checksum
-        if not self._all_read or not self._going():
+        wanted = self._metadata.checksum
+        if not self._all_read or not self._active():
             return
-        good = True
+        matches = True
         if wanted is not None:
             crcs = [self._crcs[number] for number in sorted(self._crcs)]
-            good = wanted.algorithm.encode(wanted.algorithm.whole(crcs)) == wanted.value
+            matches = wanted.algorithm.encode(wanted.algorithm.whole(crcs)) == wanted.value
         elif self._in_order is not None:
-            good = self._in_order.hexdigest() == self._traits.md5
-        if not good:
-            raise VerificationError(f"{self._source.uri} was damaged on its way here. Run again")
+            digest = self._in_order.hexdigest()
+            # If the ETag is not an MD5, the MD5s of a first and a second read are still equal.
+            matches = digest == self._metadata.md5 or digest == await self._read_again()
+        if not matches:
+            raise VerificationError(
+                f"reading {self._source.uri} failed: the bytes were damaged in transit. Run again"
+            )
+
+    async def _read_again(self) -> str:
+        """Read all parts again, and return the MD5 of all bytes, in hexadecimal."""
+        md5 = OrderedMD5()
+        for number in itertools.count(1):
+            part_range = self._reader.part_range(number)
+            if part_range is None:
+                return md5.hexdigest()
+            data = await self._reader.read(part_range)
+            await md5.take(PartData(number, part_range[0], data))
+        raise AssertionError  # pragma: no cover  # the loop returns

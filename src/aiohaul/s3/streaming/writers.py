@@ -1,141 +1,165 @@
-"""Where bytes go: objects, by one PUT or in parts, and local files."""
+"""Writers of objects, by PutObject or a multipart upload, and of local files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from aiohaul.aws.errors import translated
 from aiohaul.aws.service import Service
 from aiohaul.errors import PreconditionFailedError, VerificationError
-from aiohaul.s3.copying.target import Target
+from aiohaul.s3.journal import Entry, SentPart
 from aiohaul.s3.local_writing import PartialFile
-from aiohaul.s3.objects import find_object, unquoted, verify_size
-from aiohaul.s3.resuming.journal import Entry, SentPart
+from aiohaul.s3.objects import find_object, is_md5, unquoted
 from aiohaul.s3.streaming import checksums
-from aiohaul.s3.streaming.checksums import Algorithm
+from aiohaul.s3.streaming.checksum_fallback import with_algorithm
+from aiohaul.s3.streaming.checksums import Algorithm, Checksum
+from aiohaul.s3.streaming.part_data import PartData
 from aiohaul.s3.streaming.parts import Layout
-from aiohaul.s3.streaming.piece import Piece
-from aiohaul.s3.streaming.readers import Traits
+from aiohaul.s3.streaming.readers import ObjectMetadata
+from aiohaul.s3.streaming.tags import Tags, ensure_tags, tagging, with_tags
+from aiohaul.s3.streaming.target import Target
 from aiohaul.s3.streaming.uploads import Upload
+from aiohaul.s3.streaming.verification import Expected, Written, is_encrypted, verify
+from aiohaul.storage.directories import DirectoryId
 
-_S3_OWN = "AES256"
+_PUT = "PutObject"
 
 
 class Writer(Protocol):
-    """One destination of one source.
+    """Writes the copy of one source to one destination.
+
+    The caller calls :meth:`put` once, or :meth:`begin`, :meth:`write` for each part, and
+    :meth:`finish`.
 
     Attributes:
-        open: something is begun that would stay behind.
+        open: True if a multipart upload or a partial file was created.
     """
 
     @property
     def open(self) -> bool: ...
 
-    async def put(self, piece: Piece, traits: Traits) -> str:
-        """Write all of it at once, and verify it.
+    async def put(self, part: PartData, metadata: ObjectMetadata) -> Written:
+        """Write the whole copy in one piece, not in parts, and verify the copy."""
 
-        Returns:
-            What tells the version that was written from others: its ETag, for an object.
-        """
-
-    async def begin(self, traits: Traits, layout: Layout) -> None:
-        """Get ready for parts.
+    async def begin(self, metadata: ObjectMetadata, layout: Layout) -> None:
+        """Create or resume the multipart upload, or create the partial file.
 
         Args:
-            traits: what is known of the source.
-            layout: bytes in all and of each part; None if nobody knows.
+            metadata: the metadata of the source.
+            layout: the size of the source, and of each part except the last, in bytes; None if not
+                known.
         """
 
-    def has(self, number: int) -> bool:
-        """True if an interrupted run wrote this part already."""
+    def has_part(self, number: int) -> bool:
+        """Return True if this part was written before, by this run or an interrupted run."""
 
-    async def write(self, piece: Piece) -> None:
-        """Write a part; in any order."""
+    async def write(self, part: PartData) -> None:
+        """Write one part. Parts may be written concurrently and in any order."""
 
-    async def finish(self) -> str:
-        """Make it appear under its name, whole, and verify that it did; as for :meth:`put`."""
+    async def finish(self) -> Written:
+        """Complete the upload, or rename the partial file, and verify the copy."""
 
     async def discard(self) -> None:
-        """Leave nothing of what is not finished."""
+        """Abort the unfinished upload, or remove the partial file."""
 
 
 class ObjectWriter:
-    """Writes an object: as one PutObject, or as a multipart upload where it has several parts."""
+    """Writes an object by one PutObject, or by a multipart upload if there are several parts."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._upload: Upload | None = None
+        self._tags: Tags = {}
 
     @property
     def open(self) -> bool:
         return self._upload is not None
 
-    async def put(self, piece: Piece, traits: Traits) -> str:
+    async def put(self, part: PartData, metadata: ObjectMetadata) -> Written:
         target = self._target
-        await target.check_free()
-        algorithm = _algorithm(target.s3, traits)
-        checksum: dict[str, str] = {}
-        if algorithm is not None:
-            checksum = {algorithm.parameter: algorithm.encode(await piece.crc(algorithm))}
+        await target.check_condition(_PUT)
+        parameters: dict[str, Any] = {}
+        expected = Expected(size=len(part.data))
+
+        async def send(algorithm: Algorithm | None) -> Mapping[str, Any]:
+            nonlocal parameters, expected
+            checksum = None
+            if algorithm is not None:
+                checksum = Checksum(algorithm, algorithm.encode(await part.crc(algorithm)))
+            expected = Expected(size=len(part.data), checksum=checksum)
+            parameters = {
+                **target.at,
+                **_attributes(target, metadata),
+                **target.condition,
+                **(checksum.parameters if checksum is not None else {}),
+                "Body": part.payload,
+            }
+            return await with_tags(target, metadata.tags, partial(_put_object, target, parameters))
+
+        algorithm = _algorithm(target.s3, metadata)
+        write = partial(with_algorithm, target.s3, algorithm, checksums.oldest(), send)
         try:
-            async with target.gate.turn():
-                answer = await target.s3.call(
-                    "put_object",
-                    target.uri,
-                    **target.at,
-                    **traits.description,
-                    **target.acl,
-                    **target.unless_there,
-                    **checksum,
-                    Body=piece.payload,
-                )
+            async with target.limiter.slot():
+                try:
+                    answer = await write()
+                except PreconditionFailedError as error:
+                    if not await target.needs_bare_etag(error):
+                        raise
+                    answer = await write()
         except PreconditionFailedError as error:
-            answer = await self._own(piece, error)
-        with translated("PutObject", target.uri):
-            etag = unquoted(answer["ETag"])
-        if etag != (await piece.md5()).hex():
-            await self._verify_otherwise(answer, checksum, len(piece.data))
-        return etag
+            expected = replace(expected, etag=(await part.md5()).hex())
+            answer = await self._written_before(expected, error)
+        if not expected.is_proven_by(answer):
+            expected = replace(expected, etag=(await part.md5()).hex())
+        written = await verify(target, answer, expected)
+        written = replace(written, version_id=answer.get("VersionId"))
+        probe = {**parameters, **tagging(metadata.tags)}
+        await target.probe_condition(_PUT, "put_object", probe)
+        await ensure_tags(target, _PUT, metadata.tags)
+        return written
 
-    async def _own(self, piece: Piece, error: PreconditionFailedError) -> dict[str, Any]:
-        """What is there, if it is what was sent before and the answer to that was lost."""
+    async def _written_before(
+        self, expected: Expected, error: PreconditionFailedError
+    ) -> Mapping[str, Any]:
+        """Return HeadObject's response, if an earlier attempt has written the object.
+
+        The response to such an attempt was lost.
+
+        Raises:
+            PreconditionFailedError: the condition of the target does not hold.
+        """
         target = self._target
-        there = await find_object(target.s3, target.bucket, target.key)
-        etag = unquoted(there.get("ETag", "")) if there is not None else ""
-        if there is not None and error.attempts > 1 and etag == (await piece.md5()).hex():
-            return there
-        raise target.taken() from error
+        if error.attempts > 1:
+            found = await find_object(target.s3, target.bucket, target.key)
+            if found is not None and expected.is_proven_by(found):
+                return found
+        raise target.condition_error(error) from error
 
-    async def _verify_otherwise(
-        self, answer: Mapping[str, Any], checksum: Mapping[str, str], size: int
-    ) -> None:
-        """Verify what has an ETag that is no MD5: encrypted with a key of KMS or a customer."""
-        if answer.get("ServerSideEncryption", _S3_OWN) == _S3_OWN:
-            raise VerificationError(
-                f"{self._target.uri} is not what was sent: its ETag is {answer['ETag']}. Run again"
-            )
-        if not checksum or any(answer.get(name) != value for name, value in checksum.items()):
-            await verify_size(self._target.s3, self._target.bucket, self._target.key, size)
-
-    async def begin(self, traits: Traits, layout: Layout) -> None:
+    async def begin(self, metadata: ObjectMetadata, layout: Layout) -> None:
         target = self._target
-        await target.check_free()
-        self._upload = Upload(target, layout)
-        await self._upload.begin(
-            {**traits.description, **target.acl}, _algorithm(target.s3, traits)
-        )
+        await target.check_condition("CompleteMultipartUpload")
+        upload = self._upload = Upload(target, layout)
+        self._tags = metadata.tags
 
-    def has(self, number: int) -> bool:
+        async def create(tags: dict[str, str]) -> None:
+            attributes = {**_attributes(target, metadata), **tags}
+            await upload.begin(attributes, _algorithm(target.s3, metadata), checksums.oldest())
+
+        await with_tags(target, metadata.tags, create)
+
+    def has_part(self, number: int) -> bool:
         return self._upload is not None and number in self._upload.sent
 
-    async def write(self, piece: Piece) -> None:
-        upload, target = self._begun(), self._target
+    async def write(self, part: PartData) -> None:
+        upload, target = self._begun_upload(), self._target
         checksum: dict[str, str] = {}
         crc = None
         if upload.algorithm is not None:
-            crc = await piece.crc(upload.algorithm)
+            crc = await part.crc(upload.algorithm)
             checksum = {upload.algorithm.parameter: upload.algorithm.encode(crc)}
         answer = await target.s3.call(
             "upload_part",
@@ -143,51 +167,85 @@ class ObjectWriter:
             **target.at,
             **upload.id,
             **checksum,
-            PartNumber=piece.number,
-            Body=piece.payload,
+            PartNumber=part.number,
+            Body=part.payload,
         )
         with translated("UploadPart", target.uri):
             etag = unquoted(answer["ETag"])
-        if upload.algorithm is None:  # then it is the ETag that has to be right
-            await self._verify_part(piece, etag, answer)
-        upload.keep(piece.number, SentPart(etag, len(piece.data), crc))
+        if upload.algorithm is None:  # the request had no checksum for the server to check
+            await self._verify_part(part, etag, answer)
+        upload.keep(part.number, SentPart(etag, len(part.data), crc))
 
-    async def _verify_part(self, piece: Piece, etag: str, answer: Mapping[str, Any]) -> None:
-        encrypted = answer.get("ServerSideEncryption", _S3_OWN) != _S3_OWN
-        if not encrypted and etag != (await piece.md5()).hex():
+    async def _verify_part(self, part: PartData, etag: str, answer: Mapping[str, Any]) -> None:
+        """Compare the ETag of a part with the MD5 of the bytes sent, if the ETag is an MD5.
+
+        Raises:
+            VerificationError: the ETag is not the MD5 of the bytes sent.
+        """
+        if self._target.options.kms_key_id or is_encrypted(answer) or not is_md5(etag):
+            return
+        if etag != (await part.md5()).hex():
             raise VerificationError(
-                f"part {piece.number} of {self._target.uri} is not what was sent: its ETag is"
-                f" {etag}. Run again"
+                f"uploading part {part.number} of {self._target.uri} failed: the ETag {etag} is not"
+                " the MD5 of the bytes sent. Run again"
             )
 
-    async def finish(self) -> str:
-        upload = self._begun()
-        return await upload.complete(checksum=upload.checksum(), etag=upload.expected_etag())
+    async def finish(self) -> Written:
+        upload = self._begun_upload()
+        written = await upload.complete(upload.checksum())
+        await ensure_tags(self._target, "CreateMultipartUpload", self._tags)
+        return written
 
     async def discard(self) -> None:
         if self._upload is not None:
             await self._upload.abort()
 
-    def _begun(self) -> Upload:
+    def _begun_upload(self) -> Upload:
         if self._upload is None:
-            raise AssertionError(f"{self._target.uri} was not begun")
+            raise AssertionError(f"the multipart upload of {self._target.uri} was not created")
         return self._upload
 
 
-def _algorithm(s3: Service, traits: Traits) -> Algorithm | None:
-    """The checksum to send: the source's, so that one pass serves both ends, else the best."""
+async def _put_object(
+    target: Target, parameters: Mapping[str, Any], tags: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """Send PutObject, and return the response."""
+    answer: Mapping[str, Any] = await target.s3.call("put_object", target.uri, **parameters, **tags)
+    return answer
+
+
+def _attributes(target: Target, metadata: ObjectMetadata) -> dict[str, Any]:
+    """Return the headers, metadata and attributes of the object to write, as parameters."""
+    attributes = dict(metadata.description)
+    if metadata.storage_class is not None and metadata.endpoint == target.s3.endpoint:
+        attributes["StorageClass"] = metadata.storage_class
+    return {**attributes, **target.attributes}
+
+
+def _algorithm(s3: Service, metadata: ObjectMetadata) -> Algorithm | None:
+    """Return the checksum algorithm of a write; None if the endpoint does not support checksums.
+
+    This is the algorithm of the source's checksum, so that each part is hashed only once to verify
+    both the source and the copy. Without a source checksum, it is the preferred algorithm.
+    """
     if not s3.sends_checksums:
         return None
-    return traits.checksum.algorithm if traits.checksum is not None else checksums.best()
+    return metadata.checksum.algorithm if metadata.checksum is not None else checksums.best()
 
 
 class FileWriter:
-    """Writes a local file, which appears under its name when it is complete."""
+    """Writes a local file under a temporary name, and renames the file when it is complete."""
 
     def __init__(
-        self, path: Path, mode: int | None, *, overwrite: bool, entry: Entry | None = None
+        self,
+        path: Path,
+        mode: int | None,
+        *,
+        overwrite: bool,
+        directory: DirectoryId | None = None,
+        entry: Entry | None = None,
     ) -> None:
-        self._file = PartialFile(path, mode, overwrite=overwrite)
+        self._file = PartialFile(path, mode, overwrite=overwrite, directory=directory)
         self._entry = entry
         self._begun = False
         self._size = 0
@@ -196,28 +254,29 @@ class FileWriter:
     def open(self) -> bool:
         return self._begun
 
-    async def _note(self) -> None:
+    async def _record(self) -> None:
+        """Record the temporary path in the journal, before the file is created."""
         self._begun = True
         if self._entry is not None:
             await self._entry.opened(str(self._file.partial))
 
-    async def put(self, piece: Piece, traits: Traits) -> str:  # noqa: ARG002
-        await self._note()
-        return await self._file.put(piece.data)
+    async def put(self, part: PartData, metadata: ObjectMetadata) -> Written:  # noqa: ARG002
+        await self._record()
+        return Written(await self._file.put(part.data))
 
-    async def begin(self, traits: Traits, layout: Layout) -> None:  # noqa: ARG002
-        await self._note()
+    async def begin(self, metadata: ObjectMetadata, layout: Layout) -> None:  # noqa: ARG002
+        await self._record()
         await self._file.open()
 
-    def has(self, number: int) -> bool:  # noqa: ARG002
+    def has_part(self, number: int) -> bool:  # noqa: ARG002
         return False
 
-    async def write(self, piece: Piece) -> None:
-        await self._file.write(piece.data, piece.start)
-        self._size += len(piece.data)
+    async def write(self, part: PartData) -> None:
+        await self._file.write(part.data, part.start)
+        self._size += len(part.data)
 
-    async def finish(self) -> str:
-        return await self._file.commit(self._size)
+    async def finish(self) -> Written:
+        return Written(await self._file.commit(self._size))
 
     async def discard(self) -> None:
         await self._file.discard()

@@ -1,1 +1,1 @@
-"""Waiting and watching: polls that watches share, queues of events, and what counts as new."""
+"""Waits and watches of S3 directories, with shared polls, SQS queues and cursors."""

@@ -1,4 +1,4 @@
-"""Pure: what counts as new, and the cursor that remembers what was."""
+"""Finds new and changed objects, and stores the known objects in a cursor."""
 
 from __future__ import annotations
 
@@ -8,38 +8,57 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from aiohaul.errors import CursorError
-from aiohaul.s3.objects import S3Object
+from aiohaul.s3.objects import S3Object, uri
 
-#: The form of a cursor; one of another form is refused.
+#: The version of the format of a cursor. ``restore`` rejects other versions.
 _VERSION = 1
-#: Bytes of a digest of a key, and of a version.
+#: Bytes of a digest. A key has one digest, and a version of an object has another.
 _DIGEST = 8
-#: Bits that number looks.
-_LOOK_BITS = 32
-_LOOK = (1 << _LOOK_BITS) - 1
+#: Bits that hold the number of a poll, the lowest bits of a value in ``SeenVersions``.
+_POLL_BITS = 32
+_POLL_MASK = (1 << _POLL_BITS) - 1
 _PAIR = struct.Struct(">QQ")
 
 Kind = Literal["appeared", "changed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Something that a watch saw.
+class Cursor(TypedDict):
+    """A cursor of a watch, as JSON.
 
     Attributes:
-        kind: ``appeared`` if there was no object of this key, ``changed`` if there was another
-            version of it.
-        object: the version that is there.
+        version: the version of the cursor's format.
+        bucket: the bucket that is watched.
+        directory: the directory that is watched.
+        cutoff: seconds since 1970. An object that was modified before this time counts as seen.
+            None if the watch has no horizon.
+        seen: the digests of the objects that were seen, in base64: 8 bytes for the key and 8
+            bytes for the version of each object.
+    """
+
+    version: int
+    bucket: str
+    directory: str
+    cutoff: float | None
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A new or changed object that a watch found.
+
+    Attributes:
+        kind: ``appeared`` if the key is new, ``changed`` if a known key has another version.
+        object: the version that the watch found.
     """
 
     kind: Kind
     object: S3Object
 
-    def as_dict(self) -> dict[str, Any]:
-        """The change as JSON has it."""
+    def as_dict(self) -> dict[str, str | int]:
+        """Return the change as a JSON object."""
         return {
             "kind": self.kind,
             "bucket": self.object.bucket,
@@ -51,12 +70,13 @@ class Change:
         }
 
 
-class Seen:
-    """Which versions of which objects were seen: 16 bytes of digests for each, no objects.
+class SeenVersions:
+    """The objects that a watch has seen: a digest of the key and one of the version of each.
 
-    A version is an ETag and a LastModified of whole seconds, which is all that both a listing
-    and a HEAD tell. What a whole look does not show any more is forgotten; it is new when it
-    comes back. An object that was modified before ``cutoff`` counts as seen and is not kept.
+    A digest has 8 bytes. A version is the ETag with LastModified in whole seconds, because
+    ListObjectsV2 and HeadObject both return these two. An object that is missing in a complete
+    poll is forgotten; if the object exists again later, it is new. An object that was modified
+    before ``cutoff`` counts as seen, and is not stored.
 
     Attributes:
         cutoff: seconds since 1970.
@@ -64,53 +84,59 @@ class Seen:
 
     def __init__(self, versions: Iterable[tuple[int, int]] = (), cutoff: float = -math.inf) -> None:
         self.cutoff = cutoff
-        #: Versions, each with the number of the look that has shown it last: one dictionary that
-        #: stays. A new one for each look would stop the loop where it grows and where it goes.
-        self._versions = {key: version << _LOOK_BITS for key, version in versions}
-        self._look = 0
-        self._shown = 0
-        self._looking = False
+        #: For each digest of a key: the digest of the version, and the number of the last poll
+        #: that found the key. All polls use one dictionary, because growing and freeing a new
+        #: dictionary for each poll would block the event loop.
+        self._versions = {key: version << _POLL_BITS for key, version in versions}
+        self._poll = 0
+        self._recorded = 0
+        self._in_poll = False
 
-    def begin(self) -> None:
-        """A look starts."""
-        self._look += 1
-        self._shown = 0
-        self._looking = True
+    def start(self) -> None:
+        """Start a poll."""
+        self._poll += 1
+        self._recorded = 0
+        self._in_poll = True
 
     def end(self, cutoff: float) -> None:
-        """The look has shown everything: forget what it did not.
+        """End a complete poll, and forget the objects that the poll did not find.
 
         Args:
-            cutoff: objects modified earlier than this count as seen from now on.
+            cutoff: seconds since 1970. From now on, objects that were modified before this time
+                count as seen.
         """
-        if self._looking and self._shown < len(self._versions):
-            gone = [key for key, known in self._versions.items() if known & _LOOK != self._look]
+        if self._in_poll and self._recorded < len(self._versions):
+            gone = [
+                key for key, known in self._versions.items() if known & _POLL_MASK != self._poll
+            ]
             for key in gone:
                 del self._versions[key]
-        self._looking = False
+        self._in_poll = False
         self.cutoff = cutoff
 
-    def note(self, each: S3Object, cutoff: float = -math.inf) -> tuple[Kind, int | None] | None:
-        """Note that a version is there.
+    def record(self, each: S3Object, cutoff: float = -math.inf) -> tuple[Kind, int | None] | None:
+        """Record that a version of an object exists.
 
         Args:
             each: the version.
-            cutoff: do not keep it if it was modified earlier than this.
+            cutoff: seconds since 1970. A version that was modified before this time is forgotten
+                at the end of the poll.
 
         Returns:
-            None if it was seen before; else what it is, and the version that was seen before.
+            None if this version was seen before. Otherwise the kind of change, and the digest of
+            the version that was seen before; None for a new key.
         """
         modified = each.last_modified.timestamp()
         if modified < self.cutoff:
             return None
         key, version = digest(each.key), version_of(each)
         known = self._versions.get(key)
-        before = None if known is None else known >> _LOOK_BITS
-        if self._looking and modified >= cutoff:
-            self._shown += known is None or known & _LOOK != self._look
-            self._versions[key] = version << _LOOK_BITS | self._look
+        before = None if known is None else known >> _POLL_BITS
+        if self._in_poll and modified >= cutoff:
+            self._recorded += known is None or known & _POLL_MASK != self._poll
+            self._versions[key] = version << _POLL_BITS | self._poll
         elif before != version:
-            self._versions[key] = version << _LOOK_BITS
+            self._versions[key] = version << _POLL_BITS
         if before == version:
             return None
         return ("appeared" if before is None else "changed", before)
@@ -119,33 +145,33 @@ class Seen:
         return len(self._versions)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((key, known >> _LOOK_BITS) for key, known in self._versions.items())
+        return ((key, known >> _POLL_BITS) for key, known in self._versions.items())
 
 
 def digest(text: str) -> int:
-    """64 bits that stand for a text, in every process the same."""
+    """Return the digest of a text as an integer of 64 bits, which is equal in every process."""
     data = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(data, digest_size=_DIGEST).digest(), "big")
 
 
 def version_of(each: S3Object) -> int:
-    """64 bits that stand for this version of an object."""
+    """Return the digest of a version of an object, from its ETag and LastModified."""
     return digest(f"{each.etag} {math.floor(each.last_modified.timestamp())}")
 
 
-def packed(pairs: Iterable[tuple[int, int]]) -> bytes:
-    """Digests as a cursor has them."""
+def pack(pairs: Iterable[tuple[int, int]]) -> bytes:
+    """Convert digests of keys and versions to the bytes that a cursor contains."""
     return b"".join(_PAIR.pack(*pair) for pair in pairs)
 
 
-def cursor(bucket: str, directory: str, cutoff: float, seen: bytes) -> dict[str, Any]:
-    """What an application stores, as JSON has it.
+def cursor(bucket: str, directory: str, cutoff: float, seen: bytes) -> Cursor:
+    """Return a cursor as a JSON object, which the application stores.
 
     Args:
         bucket: the bucket that is watched.
-        directory: its directory.
-        cutoff: of what was seen.
-        seen: packed digests.
+        directory: the directory that is watched.
+        cutoff: seconds since 1970. Objects that were modified before this time count as seen.
+        seen: the digests, as ``pack`` returns them.
     """
     return {
         "version": _VERSION,
@@ -156,38 +182,59 @@ def cursor(bucket: str, directory: str, cutoff: float, seen: bytes) -> dict[str,
     }
 
 
-def restored(stored: Mapping[str, Any], bucket: str, directory: str) -> Seen:
-    """What was seen when a cursor was stored.
+def restore(stored: Mapping[str, object], bucket: str, directory: str) -> SeenVersions:
+    """Return the versions that a stored cursor contains.
 
     Raises:
-        CursorError: it is no cursor, or one of another form, bucket or directory.
+        CursorError: ``stored`` is not a cursor, or has another format, bucket or directory.
     """
-    # What was stored may come from anywhere, whatever it is said to be.
-    told: Any = stored
-    if not isinstance(told, Mapping) or told.get("version") != _VERSION:
-        raise CursorError(f"this is no cursor of version {_VERSION}: start without one")
-    where = (stored.get("bucket"), stored.get("directory"))
-    if where != (bucket, directory):
-        whose = "/".join(each if isinstance(each, str) else "?" for each in where)
+    # The application reads the cursor from a file or a database, so the type may be wrong.
+    value: object = stored
+    if not isinstance(value, Mapping) or value.get("version") != _VERSION:
         raise CursorError(
-            f"this cursor is of {whose}, not of {bucket}/{directory}: start without one"
+            f"starting the watch of {uri(bucket, directory)} failed: since= is not a cursor of"
+            f" version {_VERSION}. Start without since=: all objects count as new then"
+        )
+    location = (stored.get("bucket"), stored.get("directory"))
+    if location != (bucket, directory):
+        other = "/".join(each if isinstance(each, str) else "?" for each in location)
+        raise CursorError(
+            f"starting the watch of {uri(bucket, directory)} failed: since= is a cursor of"
+            f" s3://{other}. Use the cursor of this directory, or start without since="
         )
     try:
-        data = base64.b64decode(stored["seen"], validate=True)
-        return Seen(_PAIR.iter_unpack(data), _cutoff(stored["cutoff"]))
+        data = base64.b64decode(_string(stored["seen"]), validate=True)
+        return SeenVersions(_PAIR.iter_unpack(data), _parsed_cutoff(stored["cutoff"]))
     except (KeyError, OverflowError, TypeError, ValueError, struct.error) as error:
-        raise CursorError("this cursor is damaged: start without one") from error
+        raise CursorError(
+            f"starting the watch of {uri(bucket, directory)} failed: the cursor in since= is"
+            " damaged. Start without since=: all objects count as new then"
+        ) from error
 
 
-def _cutoff(stored: Any) -> float:
-    """Seconds since 1970.
+def _string(stored: object) -> str:
+    """Return a stored value if it is a string.
 
     Raises:
-        ValueError: everything, or nothing, would be older.
+        TypeError: the value is not a string.
+    """
+    if not isinstance(stored, str):
+        raise TypeError(f"seen must be a string, not {type(stored).__name__}")
+    return stored
+
+
+def _parsed_cutoff(stored: object) -> float:
+    """Return a stored cutoff in seconds since 1970; minus infinity for None.
+
+    Raises:
+        TypeError: the cutoff is not a number.
+        ValueError: the cutoff is not finite.
     """
     if stored is None:
         return -math.inf
+    if not isinstance(stored, int | float):
+        raise TypeError(f"cutoff must be a number, not {type(stored).__name__}")
     cutoff = float(stored)
     if not math.isfinite(cutoff):
-        raise ValueError("it is no time")
+        raise ValueError(f"cutoff must be a finite number, not {cutoff}")
     return cutoff

@@ -1,251 +1,297 @@
-"""Watches of one listing share one poll: who is on duty looks for all."""
+"""Polls directories with ListObjectsV2. All watches of one directory share the listings."""
 
 from __future__ import annotations
 
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from time import perf_counter
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from aiohaul.aws.retry import pause_before
+from aiohaul.aws.retry import backoff_delay
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import Place, Rota
-from aiohaul.errors import AccessDeniedError, HaulError, ServiceError
-from aiohaul.s3.copying.plan import checked_directory
+from aiohaul.concurrency import LeaderQueue, Waiter
+from aiohaul.errors import AccessDeniedError, HaulError, RegexLimitError, ServiceError
+from aiohaul.s3.keys import checked_directory, directory_prefix
 from aiohaul.s3.listing import list_pages
 from aiohaul.s3.objects import S3Object
-from aiohaul.s3.selection import list_prefix
+from aiohaul.s3.selection import list_prefix, select_matching
 
-#: Objects that a viewer is shown in one go, and seconds after which the loop gets a turn.
-_SLICE = 200
-_ONE_GO = 0.002
+#: Number of objects in one call of ``on_objects``, and seconds after which ``_deliver`` yields to
+#: the event loop.
+_OBJECTS_AT_ONCE = 200
+_MAX_BLOCKING = 0.002
 
 
-class Viewer(Place):
-    """One who wants to see a directory again and again. Subclasses say what they make of it.
+class Subscriber(Waiter):
+    """Receives the objects of one directory from a shared poll. Subclasses handle the objects.
+
+    A poll lists the directory once, for all subscribers of the same directory.
 
     Args:
         bucket: the bucket.
         directory: without leading or trailing "/"; "" is the whole bucket, at all depths.
-        pattern: what the names of interest match.
-        interval: seconds from the start of one look to the start of the next.
+        pattern: a regex that the names of the wanted objects match.
+        interval: seconds from the start of one poll to the start of the next.
+        ignored: the storage classes whose objects are left out.
+        recursive: True includes the objects of subdirectories.
 
     Attributes:
-        prefix: the longest one under which everything of interest is listed.
-        due: when the next look shall start at the latest, by the loop's clock.
-        listing: where it is seen at present.
-        shown: False for one that has left during a look, and missed some of it.
+        prefix: the longest prefix that all wanted keys share.
+        due: the time at which the next poll starts, by the loop's clock. The poll starts earlier
+            if another subscriber is due earlier.
+        poll: the shared poll that the subscriber waits for now.
+        in_poll: True while the subscriber receives the objects of a poll. A subscriber that
+            leaves during the poll misses objects, and joins again at the next poll.
 
     Raises:
         PlanError: the directory begins or ends with "/".
     """
 
     def __init__(
-        self, bucket: str, directory: str, pattern: re.Pattern[str], interval: float
+        self,
+        bucket: str,
+        directory: str,
+        pattern: re.Pattern[str],
+        interval: float,
+        ignored: Collection[str] = (),
+        *,
+        recursive: bool = False,
     ) -> None:
         super().__init__()
         checked_directory(directory)
         self.bucket = bucket
         self.directory = directory
         self.pattern = pattern
-        self.prefix = list_prefix(directory, pattern)
+        self._ignored = ignored
+        self.recursive = recursive or not directory
+        self.prefix = (
+            directory_prefix(directory) if self.recursive else list_prefix(directory, pattern)
+        )
         self.interval = interval
         self.due = anyio.current_time()
-        self.listing: _Listing | None = None
-        self.shown = False
-        self._hurried = False
-        self._looks = 0
+        self.poll: _SharedPoll | None = None
+        self.in_poll = False
+        self._poll_again = False
+        self._polls = 0
         self._failures = 0
 
-    def hurry(self) -> None:
-        """Something has happened: look as soon as possible, and anew if a look is under way."""
-        self._hurried = True
+    def poll_now(self) -> None:
+        """Start a poll as soon as possible.
+
+        A poll that runs already may have listed the key before the change, so another poll
+        follows.
+        """
+        self._poll_again = True
         self.due = min(self.due, anyio.current_time())
-        if self.listing is not None:
-            self.listing.poke()
+        if self.poll is not None:
+            self.poll.wake()
 
-    def start(self) -> None:
-        """A look starts."""
-        self._hurried = False
-        self.shown = True
-        self.begin()
+    async def _wanted(self, objects: Sequence[S3Object]) -> list[S3Object]:
+        """Return the objects whose names match, and whose storage classes are not left out.
 
-    def begin(self) -> None:
-        """A look starts; one that was broken off counts for nothing."""
+        Raises:
+            RegexLimitError: a name takes too many steps.
+        """
+        found = await select_matching(objects, self.pattern)
+        if not self._ignored:
+            return found
+        return [each for each in found if each.storage_class not in self._ignored]
 
-    def see(self, objects: Sequence[S3Object]) -> None:
-        """Some of the objects that are there, in key order: not only those of interest."""
+    def start_poll(self) -> None:
+        """Join the poll that starts now."""
+        self._poll_again = False
+        self.in_poll = True
+        self.on_start()
+
+    def on_start(self) -> None:
+        """Handle the start of a poll: discard the objects of an earlier poll that did not end."""
+
+    def on_objects(self, objects: Sequence[S3Object]) -> None:
+        """Handle the next wanted objects of the poll, in key order."""
         raise NotImplementedError
 
-    def end(self) -> None:
-        """The look has ended: everything was shown."""
+    def on_end(self) -> None:
+        """Handle the end of a complete poll."""
         raise NotImplementedError
 
-    def fail(self, error: HaulError) -> None:
-        """The look has failed."""
+    def on_error(self, error: HaulError) -> None:
+        """Handle the failure of a poll."""
         raise NotImplementedError
 
-    def looked(self, start: float, spread: float) -> None:
-        """Settle when the next look is due.
+    def schedule_next(self, start: float, spread: float) -> None:
+        """Set the time of the next poll, after a poll that succeeded.
 
-        The first one comes at a random moment of the interval, and the others an interval apart:
-        watches that began together do not go on looking together.
+        The pause before the second poll is a random part of the interval. Later pauses are one
+        interval. So watches that start at the same time do not poll at the same time for ever.
 
         Args:
-            start: when this one was due, by the loop's clock.
-            spread: the random moment, as a share of the interval. It is one for all who look
-                together: the least of many would nearly always be an early one.
+            start: the time at which this poll was due, by the loop's clock.
+            spread: the random part of the interval, from 0.1 to 1. All subscribers of a poll use
+                the same value, because the minimum of many random values would be close to 0.
         """
         now = anyio.current_time()
-        self._looks += 1
+        self._polls += 1
         self._failures = 0
         gap = self.interval
-        if self._looks == 1:
+        if self._polls == 1:
             gap *= spread
-        # A look that took longer than the interval is followed by the next one at once.
-        self.due = now if self._hurried else max(start + gap, now)
+        # After a poll that took longer than the interval, the next one starts at once.
+        self.due = now if self._poll_again else max(start + gap, now)
 
-    def put_off(self) -> None:
-        """Settle when to look again after a failure: after a pause that grows to the interval."""
+    def back_off(self) -> None:
+        """Set the time of the next poll, after a failed poll.
+
+        The pause grows with each failure, up to the interval.
+        """
         self._failures += 1
-        pause = pause_before(self._failures + 1, None)
+        pause = backoff_delay(self._failures + 1, None)
         self.due = anyio.current_time() + min(self.interval, pause)
 
 
 class Polling:
-    """All that the watches of a session look at."""
+    """Polls the directories of a Session, each with one listing for all of its subscribers."""
 
     def __init__(self) -> None:
-        self._directories: dict[tuple[Service, str, str], _Directory] = {}
+        self._directories: dict[tuple[Service, str, str, bool], _Directory] = {}
 
-    async def follow(self, s3: Service, viewer: Viewer) -> None:
-        """Have a viewer see its directory until it is settled.
+    async def follow(self, s3: Service, subscriber: Subscriber) -> None:
+        """Poll the directory of a subscriber until the subscriber is settled.
 
         Raises:
-            Exception: what the viewer's ``heard`` raises.
+            Exception: ``on_wake`` of the subscriber raised this exception.
         """
-        key = (s3, viewer.bucket, viewer.directory)
+        key = (s3, subscriber.bucket, subscriber.directory, subscriber.recursive)
         directory = self._directories.get(key)
         if directory is None:
-            directory = self._directories[key] = _Directory(s3, viewer.bucket, viewer.directory)
+            directory = self._directories[key] = _Directory(
+                s3, subscriber.bucket, recursive=subscriber.recursive
+            )
         try:
-            with directory.member(viewer):
-                while not viewer.settled:
-                    await directory.listing(viewer).follow(viewer)
+            with directory.subscribed(subscriber):
+                while not subscriber.settled:
+                    await directory.poll_for(subscriber).follow(subscriber)
         finally:
-            if not directory.members:
+            if not directory.prefixes:
                 self._directories.pop(key, None)
 
 
 class _Directory:
-    """One directory that is watched, by one listing for all, or where it is large by several.
+    """The polls of one directory: one poll for all subscribers, or one poll for each prefix.
 
-    Watches with different regexes need different listings, each narrowed to what its regex can
-    match. One listing of what they have in common serves them all as long as it fits in a page.
+    Each regex begins with other literal characters, and so has a prefix of its own. One poll
+    lists the common prefix for all regexes while the listing fits in one page (1,000 keys).
     """
 
-    def __init__(self, s3: Service, bucket: str, directory: str) -> None:
+    def __init__(self, s3: Service, bucket: str, *, recursive: bool) -> None:
         self.s3 = s3
         self.bucket = bucket
-        self.recursive = not directory
-        self.members: Counter[str] = Counter()
+        self.recursive = recursive
+        self.prefixes: Counter[str] = Counter()
         self._common: str | None = None
-        self._apart = False
-        self._listings: dict[str, _Listing] = {}
+        self._is_split = False
+        self._polls: dict[str, _SharedPoll] = {}
 
     @contextmanager
-    def member(self, viewer: Viewer) -> Iterator[None]:
-        common = viewer.prefix if self._common is None else self._common
-        common = _common_start(common, viewer.prefix)
-        self.members[viewer.prefix] += 1
+    def subscribed(self, subscriber: Subscriber) -> Iterator[None]:
+        common = subscriber.prefix if self._common is None else self._common
+        common = _common_prefix(common, subscriber.prefix)
+        self.prefixes[subscriber.prefix] += 1
         if common != self._common:
             self._common = common
-            self._move()
+            self._reassign()
         try:
             yield
         finally:
-            self.members[viewer.prefix] -= 1
-            if not self.members[viewer.prefix]:
-                del self.members[viewer.prefix]
+            self.prefixes[subscriber.prefix] -= 1
+            if not self.prefixes[subscriber.prefix]:
+                del self.prefixes[subscriber.prefix]
 
-    def prefix_for(self, viewer: Viewer) -> str:
-        return viewer.prefix if self._apart or self._common is None else self._common
+    def prefix_for(self, subscriber: Subscriber) -> str:
+        return subscriber.prefix if self._is_split or self._common is None else self._common
 
-    def listing(self, viewer: Viewer) -> _Listing:
-        prefix = self.prefix_for(viewer)
-        if prefix not in self._listings:
-            self._listings[prefix] = _Listing(self, prefix)
-        return self._listings[prefix]
+    def poll_for(self, subscriber: Subscriber) -> _SharedPoll:
+        prefix = self.prefix_for(subscriber)
+        if prefix not in self._polls:
+            self._polls[prefix] = _SharedPoll(self, prefix)
+        return self._polls[prefix]
 
-    def forget(self, listing: _Listing) -> None:
-        if self._listings.get(listing.prefix) is listing:
-            del self._listings[listing.prefix]
+    def remove(self, poll: _SharedPoll) -> None:
+        if self._polls.get(poll.prefix) is poll:
+            del self._polls[poll.prefix]
 
-    def part(self, prefix: str) -> bool:
-        """Give everyone a listing of its own, if any would be narrower than this one."""
-        if self._apart or all(own == prefix for own in self.members):
+    def split(self, prefix: str) -> bool:
+        """Poll each prefix separately from now on.
+
+        Returns:
+            True if the polls were split. False if they are split already, or if all subscribers
+            have this same prefix.
+        """
+        if self._is_split or all(own == prefix for own in self.prefixes):
             return False
-        self._apart = True
-        self._move()
+        self._is_split = True
+        self._reassign()
         return True
 
-    def _move(self) -> None:
-        for listing in self._listings.values():
-            listing.poke()
-            for viewer in listing.rota:
-                viewer.call()
+    def _reassign(self) -> None:
+        for poll in self._polls.values():
+            poll.wake()
+            for subscriber in poll.leaders:
+                subscriber.wake()
 
 
-class _Listing:
-    """One listing, those who see it, and when it is due."""
+class _SharedPoll:
+    """Lists one prefix for all subscribers of this prefix.
+
+    The task of one subscriber, the leader, sends the requests.
+    """
 
     def __init__(self, directory: _Directory, prefix: str) -> None:
         self.prefix = prefix
-        self.rota: Rota[Viewer] = Rota()
+        self.leaders: LeaderQueue[Subscriber] = LeaderQueue()
         self._directory = directory
-        self._poked = anyio.Event()
+        self._woken = anyio.Event()
 
-    async def follow(self, viewer: Viewer) -> None:
-        self.poke()
-        viewer.listing = self
+    async def follow(self, subscriber: Subscriber) -> None:
+        self.wake()
+        subscriber.poll = self
         try:
-            await self.rota.wait(viewer, self._work, lambda: self._is_for(viewer))
+            await self.leaders.wait(subscriber, self._step, lambda: self._serves(subscriber))
         finally:
-            viewer.listing = None
-            viewer.shown = False
-            if not self.rota:
-                self._directory.forget(self)
+            subscriber.poll = None
+            subscriber.in_poll = False
+            if not self.leaders:
+                self._directory.remove(self)
 
-    def poke(self) -> None:
-        """Something is due earlier than it was."""
-        self._poked.set()
+    def wake(self) -> None:
+        """End the sleep before the next poll, to compute the time of the next poll again."""
+        self._woken.set()
 
-    def _is_for(self, viewer: Viewer) -> bool:
-        return self._directory.prefix_for(viewer) == self.prefix
+    def _serves(self, subscriber: Subscriber) -> bool:
+        return self._directory.prefix_for(subscriber) == self.prefix
 
-    async def _work(self) -> None:
-        """Sleep until a look is due, or look."""
-        await checkpoint()  # those who come in the same turn of the loop are looked for together
-        dues = [viewer.due for viewer in self.rota if self._is_for(viewer)]
+    async def _step(self) -> None:
+        """Poll if a subscriber is due, else sleep until one is due or ``wake`` is called."""
+        await checkpoint()  # let subscribers that start in the same loop iteration share the poll
+        dues = [subscriber.due for subscriber in self.leaders if self._serves(subscriber)]
         if not dues:
-            return  # they belong to another listing since
+            return  # another poll lists the prefixes of these subscribers now
         due = min(dues)
         if due <= anyio.current_time():
-            await self._look(due)
+            await self._poll(due)
             return
-        self._poked = anyio.Event()
+        self._woken = anyio.Event()
         with anyio.CancelScope(deadline=due):
-            await self._poked.wait()
+            await self._woken.wait()
 
-    async def _look(self, due: float) -> None:
-        seeing = [viewer for viewer in self.rota if not viewer.settled]
-        for viewer in seeing:
-            viewer.start()
+    async def _poll(self, due: float) -> None:
+        receiving = [subscriber for subscriber in self.leaders if not subscriber.settled]
+        for subscriber in receiving:
+            subscriber.start_poll()
         pages = list_pages(
             self._directory.s3,
             self._directory.bucket,
@@ -255,49 +301,65 @@ class _Listing:
         try:
             async with aclosing(pages):
                 async for page in pages:
-                    if page.more and self._directory.part(self.prefix):
-                        seeing = [each for each in seeing if self._is_for(each)]
-                    seeing = await self._show([*page.objects], seeing)
-                    if not seeing:
+                    if page.more and self._directory.split(self.prefix):
+                        receiving = [each for each in receiving if self._serves(each)]
+                    receiving = await self._deliver([*page.objects], receiving)
+                    if not receiving:
                         return
         except AccessDeniedError as error:
-            if self._directory.part(self.prefix):  # each may be allowed to see its own part
-                seeing = [each for each in seeing if self._is_for(each)]
-            self._fail(seeing, error)
+            if self._directory.split(self.prefix):  # the policy may allow single prefixes
+                receiving = [each for each in receiving if self._serves(each)]
+            self._fail(receiving, error)
         except HaulError as error:
-            self._fail(seeing, error)
+            self._fail(receiving, error)
         else:
             spread = random.uniform(0.1, 1)  # noqa: S311  # no secret
-            for viewer in self._still(seeing):
-                viewer.looked(due, spread)
-                viewer.end()
+            for subscriber in self._receiving(receiving):
+                subscriber.schedule_next(due, spread)
+                subscriber.on_end()
 
-    def _fail(self, seeing: Sequence[Viewer], error: HaulError) -> None:
-        for viewer in self._still(seeing):
+    def _fail(self, subscribers: Sequence[Subscriber], error: HaulError) -> None:
+        for subscriber in self._receiving(subscribers):
             if isinstance(error, ServiceError) and error.retryable:
-                viewer.put_off()
-            viewer.fail(error)
+                subscriber.back_off()
+            subscriber.on_error(error)
 
-    def _still(self, viewers: Sequence[Viewer]) -> list[Viewer]:
-        return [each for each in viewers if each in self.rota and each.shown and not each.settled]
+    def _receiving(self, subscribers: Sequence[Subscriber]) -> list[Subscriber]:
+        return [each for each in subscribers if self._receives(each)]
 
-    async def _show(self, objects: Sequence[S3Object], viewers: Sequence[Viewer]) -> list[Viewer]:
-        """Show a page to all, and give the loop its turns meanwhile."""
+    def _receives(self, subscriber: Subscriber) -> bool:
+        return not subscriber.settled and subscriber.in_poll and subscriber in self.leaders
+
+    async def _deliver(
+        self, objects: Sequence[S3Object], subscribers: Sequence[Subscriber]
+    ) -> list[Subscriber]:
+        """Pass the objects of a page to all subscribers, and yield to the event loop in between.
+
+        Returns:
+            The subscribers that still receive objects.
+        """
         since = perf_counter()
-        for start in range(0, len(objects), _SLICE):
-            part = objects[start : start + _SLICE]
-            for viewer in viewers:
-                if viewer.settled or not viewer.shown or viewer not in self.rota:
+        for start in range(0, len(objects), _OBJECTS_AT_ONCE):
+            part = objects[start : start + _OBJECTS_AT_ONCE]
+            for subscriber in subscribers:
+                if not self._receives(subscriber):
                     continue
-                viewer.see(part)
-                if perf_counter() - since > _ONE_GO:
+                try:
+                    wanted = await subscriber._wanted(part)  # noqa: SLF001  # of this module
+                except RegexLimitError as error:  # this subscriber's alone
+                    subscriber.in_poll = False
+                    subscriber.on_error(error)
+                    continue
+                if self._receives(subscriber):  # still, if the names took long
+                    subscriber.on_objects(wanted)
+                if perf_counter() - since > _MAX_BLOCKING:
                     await checkpoint()
                     since = perf_counter()
-        return self._still(viewers)
+        return self._receiving(subscribers)
 
 
-def _common_start(one: str, other: str) -> str:
-    """The characters with which both begin."""
+def _common_prefix(one: str, other: str) -> str:
+    """Return the longest common prefix of two strings."""
     for at, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return one[:at]

@@ -1,56 +1,61 @@
-"""Watching what appears and changes, without an end."""
+"""Watches a directory for new and changed objects until the watch is closed."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from aiohaul.aws.service import Service
 from aiohaul.cancellation import in_own_task
-from aiohaul.concurrency import first_of, give_way, work
+from aiohaul.concurrency import race, run_limited, yield_if_busy
 from aiohaul.errors import HaulError, ObjectNotFoundError, ServiceError
 from aiohaul.pickling import NotPicklable
-from aiohaul.progress import OnProgress, Watching, ignore
+from aiohaul.progress import OnProgress, WatchPolled, ignore
 from aiohaul.s3.objects import S3Object, head_object, uri
-from aiohaul.s3.selection import matching
-from aiohaul.s3.watching.changes import Change, Seen, cursor, digest, packed, restored
-from aiohaul.s3.watching.polling import Polling, Viewer
+from aiohaul.s3.watching.changes import Change, Cursor, SeenVersions, cursor, digest, pack, restore
+from aiohaul.s3.watching.polling import Polling, Subscriber
 from aiohaul.s3.watching.queues import Listener, Queue
 
-#: Changes that are kept for whoever iterates; a look that shows more is broken off.
-_MOST_PENDING = 20_000
-#: Hints of a queue that are followed in one go, and HEAD requests of these at the same time.
-_HINTS = 1000
-_HEADS = 64
-#: Changes that are handed over before it is asked whether the loop should have a turn.
-_ONE_GO = 50
-#: Digests that are packed for a cursor without giving the loop a turn.
-_PACKED = 4000
+#: Maximum number of changes that wait to be yielded. A poll that finds more is stopped, and
+#: repeated once these are yielded.
+_MAX_PENDING = 20_000
+#: Maximum number of dirty keys checked in one step, and of concurrent HeadObject requests.
+_MAX_CHECKS = 1000
+_MAX_HEADS = 64
+#: Changes yielded between two calls of :func:`yield_if_busy`.
+_YIELD_EVERY = 50
+#: Number of objects packed into a cursor between two yields to the event loop.
+_PACK_AT_ONCE = 4000
 
 
-class Watch(NotPicklable, Viewer):
-    """What appears and changes in a directory: an async iterator that ends when it is closed.
+class Watch(NotPicklable, Subscriber):
+    """An asynchronous iterator over the new and changed objects of a directory.
 
-    Made by :meth:`aiohaul.S3Handler.watch`. Between two steps of the iteration nothing runs: no
-    task, no timer, no request. A step may be cancelled, also by a timeout, and the next one goes
-    on where it was.
+    :meth:`aiohaul.S3Handler.watch` returns a watch. The iteration ends when the watch is closed.
 
-    Each change is handed over once. One counts as done when the next is asked for: that is when
-    its message, if a queue said it, may be deleted. :meth:`cursor` covers all that were handed
-    over, the last one too; ask for it when that is done.
+    The watch works only while a task awaits the next change. At other times the watch runs no
+    task, no timer and no request. The task may be cancelled, also by a timeout; the next call
+    continues where the cancelled call stopped.
+
+    The watch yields each change once. When the caller asks for the next change, the earlier
+    change counts as handled, and the watch may delete its message from the SQS queue.
+    :meth:`cursor` includes all changes that the watch has yielded, also the last one. So call it
+    after you have handled that change.
+
+    AWS: ListObjectsV2; with a queue also ReceiveMessage, HeadObject and DeleteMessageBatch.
 
     Raises:
         PlanError: the directory begins or ends with "/".
-        CursorError: the cursor is damaged, or of another directory.
+        CursorError: the cursor is damaged, or belongs to another directory.
     """
 
     def __init__(
@@ -65,37 +70,42 @@ class Watch(NotPicklable, Viewer):
         interval: float,
         reconcile: float,
         existing: bool,
-        since: Mapping[str, Any] | None,
+        since: Mapping[str, object] | None,
         horizon: float,
         on_progress: OnProgress,
+        ignored: Collection[str] = (),
     ) -> None:
-        super().__init__(bucket, directory, pattern, interval if queue is None else reconcile)
+        first = interval if queue is None else reconcile
+        super().__init__(bucket, directory, pattern, first, ignored)
         self._polling = polling
         self._s3 = s3
         self._open_queue = queue
         self._queue: Queue | None = None
-        self._blind_interval = interval
+        self._interval_without_queue = interval
         self._horizon = horizon
         self._on_progress = on_progress
-        self._seen = Seen() if since is None else restored(since, bucket, directory)
-        self._silent = since is None and not existing
-        self._listener = Listener(bucket, directory, pattern, self._hinted, self._blinded)
-        #: What was seen and not handed over, by key, and the version that was seen before it.
+        self._seen = SeenVersions() if since is None else restore(since, bucket, directory)
+        self._baseline = since is None and not existing
+        self._listener = Listener(
+            bucket, directory, pattern, self._on_dirty, self._on_queue_unavailable
+        )
+        #: The changed objects that wait to be yielded, by key. Each has the digest of the version
+        #: that was yielded before; None for a new key.
         self._pending: dict[str, tuple[S3Object, int | None]] = {}
-        #: Keys that the next whole look decides about.
-        self._unclear: set[str] = set()
+        #: Keys whose HeadObject failed. The next complete poll lists these keys.
+        self._unresolved: set[str] = set()
         self._failure: HaulError | None = None
-        self._trouble: HaulError | None = None
+        self._transient_error: HaulError | None = None
         self._cutoff = -math.inf
-        self._telling = False
-        self._looking = False
+        self._progress_due = False
+        self._polling_now = False
         self._stepping = False
         self._closed = False
-        self._handed = 0
+        self._yielded = 0
 
     @property
     def where(self) -> str:
-        """What is watched, for messages."""
+        """The directory and the regex, as error messages name them."""
         return f"{uri(self.bucket, self.directory)} (names like {self.pattern.pattern})"
 
     def __aiter__(self) -> AsyncIterator[Change]:
@@ -103,18 +113,21 @@ class Watch(NotPicklable, Viewer):
 
     async def __anext__(self) -> Change:
         if self._stepping:
-            raise RuntimeError("this watch is being waited for already: make another one")
+            raise RuntimeError(
+                f"reading the next change of {self.where} failed: another task already waits for"
+                " the next change of this watch. Use one watch for each task"
+            )
         self._stepping = True
         try:
-            self._listener.done()
+            self._listener.acknowledge()
             while not self._pending:
                 if self._closed:
                     raise StopAsyncIteration
                 await self._step()
-            self._handed += 1
-            if self._handed % _ONE_GO == 0:
-                await give_way()
-            return self._next()
+            self._yielded += 1
+            if self._yielded % _YIELD_EVERY == 0:
+                await yield_if_busy()
+            return self._next_change()
         finally:
             self._stepping = False
 
@@ -130,171 +143,179 @@ class Watch(NotPicklable, Viewer):
     ) -> None:
         try:
             if error is None:
-                self._listener.done()
+                self._listener.acknowledge()
                 if self._queue is not None:
-                    await self._queue.tidy()
+                    await self._queue.delete_acked()
         finally:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """End the iteration, also that of somebody who waits in it. Nothing is sent."""
+        """Close the watch, which ends the iteration without an error. Sends no request.
+
+        A task that waits for the next change stops waiting. Changes that were not yielded are
+        discarded.
+        """
         self._closed = True
         self._pending.clear()
         if self._queue is not None:
             self._queue.leave(self._listener)
         self._wake()
 
-    async def cursor(self) -> dict[str, Any]:
-        """What was handed over, as JSON has it, for ``watch(since=…)`` later on.
+    async def cursor(self) -> Cursor:
+        """Return a cursor, a JSON object that records the changes yielded so far.
 
-        16 bytes (22 characters) for each object that is there and younger than the horizon. It
-        may be asked for at any time, but not while somebody waits for the next change.
+        Store the cursor, and pass it to ``watch(since=…)`` in a later process, which then yields
+        later changes only. A cursor contains 16 bytes (22 characters) for each object that exists
+        and is younger than the horizon. Do not call this method while a task waits for the next
+        change.
         """
-        waiting = {digest(key): before for key, (_, before) in self._pending.items()}
+        unyielded = {digest(key): before for key, (_, before) in self._pending.items()}
         pairs = iter(self._seen)
         data = []
-        while some := list(islice(pairs, _PACKED)):
-            done = ((key, waiting.get(key, version)) for key, version in some)
-            data.append(packed((key, known) for key, known in done if known is not None))
+        while some := list(islice(pairs, _PACK_AT_ONCE)):
+            yielded = ((key, unyielded.get(key, version)) for key, version in some)
+            data.append(pack((key, known) for key, known in yielded if known is not None))
             await checkpoint()
         return cursor(self.bucket, self.directory, self._seen.cutoff, b"".join(data))
 
-    # What a listing shows
+    # Results of polls
 
-    def begin(self) -> None:
-        """A look starts."""
-        self._looking = True
+    def on_start(self) -> None:
+        """Start to record the objects of a poll."""
+        self._polling_now = True
         self._cutoff = datetime.now(UTC).timestamp() - self._horizon
-        self._seen.begin()
+        self._seen.start()
 
-    def see(self, objects: Sequence[S3Object]) -> None:
-        """Keep what is new."""
-        for each in matching(objects, self.pattern):
-            self._note(each)
-        if len(self._pending) >= _MOST_PENDING:
-            self._looking = False
-            self.hurry()
+    def on_objects(self, objects: Sequence[S3Object]) -> None:
+        """Record the objects, and stop the poll if too many changes wait."""
+        for each in objects:
+            self._record(each)
+        if len(self._pending) >= _MAX_PENDING:
+            self._polling_now = False
+            self.poll_now()
             self.settle()
 
-    def end(self) -> None:
-        """Everything was shown: what was not is gone."""
-        self._looking = False
-        self._silent = False
-        self._trouble = None
+    def on_end(self) -> None:
+        """End a complete poll, and forget the objects that it did not find: they are deleted."""
+        self._polling_now = False
+        self._baseline = False
+        self._transient_error = None
         self._seen.end(self._cutoff)
-        self._unclear.clear()
-        self._listener.release_but(self._pending)
-        listens_from_now_on = self._queue is not None and self._looks == 1
-        if self._pending or self._listener.hints or listens_from_now_on:
+        self._unresolved.clear()
+        self._listener.release_except(self._pending)
+        listens_next = self._queue is not None and self._polls == 1
+        if self._pending or self._listener.dirty_keys or listens_next:
             self._wake()
         else:
-            self._tell()
+            self._request_progress()
 
-    def fail(self, error: HaulError) -> None:
-        """Go on if the failure may pass by itself."""
-        self._looking = False
+    def on_error(self, error: HaulError) -> None:
+        """Continue after a transient error; raise any other error from the iteration."""
+        self._polling_now = False
         if isinstance(error, ServiceError) and error.retryable:
-            self._trouble = error
-            self._tell()
-            self._hinted()  # what was said meanwhile
+            self._transient_error = error
+            self._request_progress()
+            self._on_dirty()  # check the keys of events that arrived during the poll
         else:
             self._failure = error
             self._wake()
 
-    def heard(self) -> None:
-        """Tell of a look that found nothing."""
-        if self._telling:
-            self._telling = False
-            self._on_progress(Watching(self.where, math.inf, self._trouble))
+    def on_wake(self) -> None:
+        """Call ``on_progress`` after a poll without a change."""
+        if self._progress_due:
+            self._progress_due = False
+            self._on_progress(WatchPolled(self.where, math.inf, self._transient_error))
 
-    def _tell(self) -> None:
+    def _request_progress(self) -> None:
         if self._on_progress is not ignore:
-            self._telling = True
-            self.call()
+            self._progress_due = True
+            self.wake()
 
-    def _note(self, each: S3Object) -> bool:
-        noted = self._seen.note(each, self._cutoff)
-        if noted is None or self._silent:
+    def _record(self, each: S3Object) -> bool:
+        recorded = self._seen.record(each, self._cutoff)
+        if recorded is None or self._baseline:
             return False
-        before = noted[1]
-        if each.key in self._pending:  # it was replaced before anybody saw it
+        before = recorded[1]
+        if each.key in self._pending:  # a newer version replaces one that was not yielded
             before = self._pending[each.key][1]
         self._pending[each.key] = (each, before)
         return True
 
-    # What a queue says
+    # Events of the queue
 
-    def _hinted(self) -> None:
-        if self._listener.lost:
-            self._listener.lost = False
-            self.hurry()
-        elif self._listener.hints and self._looks and not self._looking:
+    def _on_dirty(self) -> None:
+        if self._listener.overflowed:
+            self._listener.overflowed = False
+            self.poll_now()
+        elif self._listener.dirty_keys and self._polls and not self._polling_now:
             self._wake()
 
-    def _blinded(self, error: HaulError) -> None:
-        """The queue cannot be read: look as often as without one."""
-        self._trouble = error
-        self.due = min(self.due, anyio.current_time() + self._blind_interval)
-        if self.listing is not None:
-            self.listing.poke()
-        self._tell()
+    def _on_queue_unavailable(self, error: HaulError) -> None:
+        """Poll at ``interval`` instead of ``reconcile`` while the queue cannot be read."""
+        self._transient_error = error
+        self.due = min(self.due, anyio.current_time() + self._interval_without_queue)
+        if self.poll is not None:
+            self.poll.wake()
+        self._request_progress()
 
-    async def _follow_hints(self, queue: Queue) -> None:
-        """Look at the objects that the queue named (HeadObject)."""
-        hints = list(islice(self._listener.hints, _HINTS))
+    async def _check_dirty_keys(self, queue: Queue) -> None:
+        """Check the objects that events named, and record their changes. AWS: HeadObject."""
+        keys = list(islice(self._listener.dirty_keys, _MAX_CHECKS))
         s3 = await self._s3()
-        looks = (partial(self._follow_hint, s3, key) for key in hints)
-        await work(chain([queue.tidy], looks), min(_HEADS, len(hints)) + 1)
-        self._listener.release_but(self._pending.keys() | self._unclear)
+        checks = (partial(self._check_key, s3, key) for key in keys)
+        await run_limited(chain([queue.delete_acked], checks), min(_MAX_HEADS, len(keys)) + 1)
+        self._listener.release_except(self._pending.keys() | self._unresolved)
 
-    async def _follow_hint(self, s3: Service, key: str) -> None:
+    async def _check_key(self, s3: Service, key: str) -> None:
         try:
-            self._note(await head_object(s3, self.bucket, key))
+            for each in await self._wanted([await head_object(s3, self.bucket, key)]):
+                self._record(each)
         except ObjectNotFoundError:
-            pass  # it is gone again
+            pass  # deleted since the event
         except HaulError:
-            self.hurry()  # a listing may tell, or fail for all
-            self._unclear.add(key)
-        self._listener.looked_into(key)
+            self.poll_now()  # the poll lists the key, or fails and ends the step with an error
+            self._unresolved.add(key)
+        self._listener.mark_checked(key)
 
     # The iteration
 
     @in_own_task
     async def _step(self) -> None:
-        """Look into what is known to have happened, or wait for something to happen."""
+        """Check the dirty keys if there are any, else wait for a poll or an event."""
         if self._queue is None and self._open_queue is not None:
             self._queue = await self._open_queue()
             self._queue.join(self._listener)
-        if self._queue is not None and self._listener.hints and self._looks:
-            await self._follow_hints(self._queue)
+        if self._queue is not None and self._listener.dirty_keys and self._polls:
+            await self._check_dirty_keys(self._queue)
             return
         self.settled = self._listener.settled = False
         try:
-            # List first: news would cancel a receive, and what it brings would come late.
-            if self._queue is None or not self._looks:
+            # Poll before the first ReceiveMessage. A poll that finds changes would cancel a
+            # running request, and its messages would stay invisible until the visibility timeout.
+            if self._queue is None or not self._polls:
                 await self._polling.follow(await self._s3(), self)
             else:
                 await self._follow_both(self._queue)
         finally:
-            self._looking = False
+            self._polling_now = False
         failure = self._failure or self._listener.failure
         if failure is not None:
             self._failure = self._listener.failure = None
             raise failure
 
     async def _follow_both(self, queue: Queue) -> None:
-        await queue.tidy()
+        await queue.delete_acked()
         s3 = await self._s3()
-        await first_of(lambda: self._polling.follow(s3, self), lambda: queue.listen(self._listener))
+        await race(lambda: self._polling.follow(s3, self), lambda: queue.listen(self._listener))
 
     def _wake(self) -> None:
         self.settle()
         self._listener.settle()
-        if self.listing is not None:
-            self.listing.poke()
+        if self.poll is not None:
+            self.poll.wake()
 
-    def _next(self) -> Change:
+    def _next_change(self) -> Change:
         key = next(iter(self._pending))
         found, before = self._pending.pop(key)
-        self._listener.hand_over(key)
+        self._listener.yield_key(key)
         return Change("appeared" if before is None else "changed", found)

@@ -1,1 +1,1 @@
-"""AWS for Open Task Framework, by aiohaul."""
+"""aiohaul's handlers and plugins for Open Task Framework (OTF)."""

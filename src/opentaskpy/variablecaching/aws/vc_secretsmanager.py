@@ -1,4 +1,4 @@
-"""Keep a variable in Secrets Manager."""
+"""OTF's caching plugin that stores a variable in Secrets Manager."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ CACHE_NAME = "vc_secretsmanager"
 
 
 def run(**kwargs: Any) -> None:
-    """Write a new version of a secret that exists.
+    """Write a new version of an existing secret. AWS: DescribeSecret, PutSecretValue.
 
     Args:
-        kwargs: ``name`` and ``value``; ``min_cache_age``, seconds since the last change before
-            another is made; and ``globals`` with keys and region if need be.
+        kwargs: ``name``, the name of the secret, and ``value``. Optional are ``min_cache_age`` and
+            ``globals``, which contains credentials and region. If the secret was changed less than
+            ``min_cache_age`` seconds ago, this function does not write it.
 
     Raises:
-        CachingPluginError: there is no name or no value.
-        ClientError: it cannot be written.
+        CachingPluginError: ``name`` or ``value`` is missing.
+        ClientError: writing the secret failed.
     """
     require(kwargs, ("name", "value"), CachingPluginError, f"caching plugin '{CACHE_NAME}'")
     name, age = kwargs["name"], float(kwargs.get("min_cache_age", 0))
@@ -33,5 +34,5 @@ def run(**kwargs: Any) -> None:
         logger.info("Wrote the secret %s", name)
     else:
         logger.warning(
-            "Not updating secret because secret last updated at most %g s ago: %s", age, name
+            "Not updating the secret %s, because it was updated less than %g s ago", name, age
         )

@@ -1,4 +1,4 @@
-"""Keep a variable in SSM."""
+"""OTF's caching plugin that stores a variable in an SSM parameter."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ CACHE_NAME = "vc_ssm"
 
 
 def run(**kwargs: Any) -> None:
-    """Write a parameter, as a SecureString.
+    """Write an SSM parameter as a SecureString. AWS: PutParameter.
 
     Args:
-        kwargs: ``name`` and ``value``, and ``globals`` with keys and region if need be.
+        kwargs: ``name``, the name of the parameter, and ``value``. Optional is ``globals``, which
+            contains credentials and region.
 
     Raises:
-        CachingPluginError: there is no name or no value.
-        ClientError: it cannot be written.
+        CachingPluginError: ``name`` or ``value`` is missing.
+        ClientError: writing the parameter failed.
     """
     require(kwargs, ("name", "value"), CachingPluginError, f"caching plugin '{CACHE_NAME}'")
     name = kwargs["name"]

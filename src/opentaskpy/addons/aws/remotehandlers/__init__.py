@@ -1,1 +1,1 @@
-"""Remote handlers: S3, Lambda and Fargate."""
+"""OTF's remote handlers for S3, Lambda and Fargate."""

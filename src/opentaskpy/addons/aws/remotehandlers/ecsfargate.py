@@ -1,4 +1,4 @@
-"""Fargate tasks as executions."""
+"""OTF's execution handler for Fargate tasks."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from opentaskpy.addons.aws.remotehandlers.execution import AwsExecution
 
 
 class FargateTaskExecution(AwsExecution):
-    """A run of a Fargate task; a kill stops the task as well."""
+    """Runs a Fargate task. A kill also stops the Fargate task. AWS: RunTask, StopTask."""

@@ -1,4 +1,4 @@
-"""What the execution handlers have in common: everything but their names."""
+"""The base class of OTF's execution handlers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import opentaskpy.otflogging
 from opentaskpy.remotehandlers.remotehandler import RemoteExecutionHandler
 
 from aiohaul import installed
-from aiohaul.blocking import Calls
-from aiohaul.tasks import steps
+from aiohaul.blocking import CallGroup
+from aiohaul.logs import warnings_to
+from aiohaul.tasks import otf_steps
 
-# This module is aiohaul's alone: that of another addon is never this one.
+# Warns if otf-addons-aws is installed too. That addon has no module of this name, so it cannot
+# replace this module.
 installed.warn_once()
 
 
 class AwsExecution(RemoteExecutionHandler):
-    """An execution that aiohaul carries out.
+    """Runs an OTF execution with aiohaul.
 
     Args:
-        spec: its definition, with OTF's task_id.
+        spec: the task definition, to which OTF adds ``task_id``.
     """
 
     TASK_TYPE = "E"
@@ -30,19 +32,27 @@ class AwsExecution(RemoteExecutionHandler):
         self.logger = opentaskpy.otflogging.init_logging(
             type(self).__module__, spec["task_id"], self.TASK_TYPE
         )
-        self._calls = Calls()
+        self._calls = CallGroup()
 
     def execute(self) -> bool:
-        """Carry it out: True if it did its work; False as well within 1 s of a kill."""
+        """Run the execution, and return True if it succeeded.
+
+        Return False if the execution failed, or within 1 s after a kill.
+        """
         try:
-            return self._calls.call(steps.execute, self.spec, self.logger)
+            with warnings_to(self.logger.warning):
+                return self._calls.call(otf_steps.execute, self.spec, self.logger)
         except CancelledError:
-            self.logger.error("Killed")  # the traceback says no more
+            # Not logger.exception: a traceback has no information after a kill.
+            self.logger.error("execution of task %s was killed", self.spec["task_id"])
             return False
 
     def kill(self) -> None:
-        """End it, or keep it from starting. May come from any thread; then it can run again."""
+        """Cancel the execution, also before it starts. Any thread may call this method.
+
+        After that, ``execute`` can run again.
+        """
         self._calls.end()
 
     def tidy(self) -> None:
-        """Do nothing: connections belong to the process, not to the handler."""
+        """Do nothing, because the connections belong to the process, not to the handler."""

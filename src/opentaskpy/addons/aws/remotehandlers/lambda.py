@@ -1,4 +1,4 @@
-"""Lambda functions as executions."""
+"""OTF's execution handler for Lambda functions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from opentaskpy.addons.aws.remotehandlers.execution import AwsExecution
 
 
 class LambdaExecution(AwsExecution):
-    """A call of a Lambda function.
+    """Calls a Lambda function. AWS: Invoke.
 
     Args:
-        spec: its definition, with OTF's task_id.
+        spec: the task definition, to which OTF adds ``task_id``.
 
     Raises:
-        InvalidConfigError: it names no function.
+        InvalidConfigError: ``functionArn`` is missing.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""S3 as a source and a destination of transfers, and an empty object as an execution."""
+"""OTF's handlers for S3: transfers, and an execution that writes an empty object."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from typing import Any, NoReturn
 import opentaskpy.otflogging
 from opentaskpy.remotehandlers.remotehandler import RemoteTransferHandler
 
-from aiohaul.blocking import Calls
-from aiohaul.tasks import steps
+from aiohaul.blocking import CallGroup
+from aiohaul.logs import warnings_to
+from aiohaul.tasks import otf_steps
 from opentaskpy.addons.aws.remotehandlers.execution import AwsExecution
 
 
 class S3Transfer(RemoteTransferHandler):
-    """One side of a transfer; or, as definitions have it too, the execution of S3Execution.
+    """The source or the destination of an OTF transfer, in S3.
+
+    A definition with ``key`` is an execution that writes an empty object. Such a definition may
+    name this class instead of :class:`S3Execution`.
 
     Args:
-        spec: its part of the definition, with OTF's task_id.
+        spec: the source or the destination of the definition, to which OTF adds ``task_id``.
     """
 
     TASK_TYPE = "T"
@@ -26,66 +30,85 @@ class S3Transfer(RemoteTransferHandler):
     def __init__(self, spec: dict[str, Any]) -> None:
         super().__init__(spec)
         self.logger = opentaskpy.otflogging.init_logging(__name__, spec["task_id"], self.TASK_TYPE)
-        self._calls = Calls()
+        self._calls = CallGroup()
         self._touches = "key" in spec
         if not self._touches:
-            self.side = steps.S3Side(spec, self.logger)
+            self.side = otf_steps.OtfS3Adapter(spec, self.logger)
 
     def supports_direct_transfer(self) -> bool:
-        """Tell OTF that S3 copies by itself."""
+        """Return True, because S3 can copy objects between buckets."""
         return True
 
     def list_files(
         self, directory: str | None = None, file_pattern: str | None = None
     ) -> dict[str, dict[str, Any]]:
-        """List the objects that match, by key, each with ``size`` and ``modified_time``.
+        """List the objects whose name matches. AWS: ListObjectsV2.
 
         Args:
-            directory: None is the definition's.
-            file_pattern: a regex for the start of the name; None is the definition's.
+            directory: the directory; None uses the directory of the definition.
+            file_pattern: a regex, matched from the start of the name; None uses the regex of the
+                definition.
+
+        Returns:
+            ``size`` in bytes and ``modified_time`` in seconds since 1970 for each key.
 
         Raises:
-            ClientError: S3 refused it.
+            ClientError: S3 rejected the request.
         """
-        return self._calls.call(self.side.listing, directory, file_pattern)
+        with warnings_to(self.logger.warning):
+            return self._calls.call(self.side.listing, directory, file_pattern)
 
     def transfer_files(
         self,
         files: Iterable[str],
-        remote_spec: dict[str, Any],  # noqa: ARG002  # the handler has it too
+        remote_spec: dict[str, Any],  # noqa: ARG002  # dest_remote_handler has it too
         dest_remote_handler: Any = None,
     ) -> int:
-        """Copy objects of this side to another S3Transfer: 0 if all are there, else 1."""
+        """Copy objects of this source to a destination. Return 0 if all were copied, else 1.
+
+        Args:
+            files: the keys of the objects.
+            remote_spec: not used.
+            dest_remote_handler: the S3Transfer of the destination.
+        """
         return self._status(self.side.copy, list(files), dest_remote_handler.side)
 
     def pull_files_to_worker(self, files: Iterable[str], local_staging_directory: str) -> int:
-        """Copy objects to a directory: 0 if all are there, else 1."""
+        """Copy objects to a local directory. Return 0 if all were copied, else 1."""
         return self._status(self.side.pull, list(files), local_staging_directory)
 
     def push_files_from_worker(
         self, local_staging_directory: str, file_list: dict[str, Any] | None = None
     ) -> int:
-        """Copy files, or else all files of a directory, here: 0 if all are there, else 1."""
+        """Copy local files to this destination. Return 0 if all were copied, else 1.
+
+        Args:
+            local_staging_directory: the directory of the files.
+            file_list: the files; None copies all files of the directory.
+        """
         return self._status(self.side.push, local_staging_directory, file_list or None)
 
     def create_flag_files(self) -> int:
-        """Write the flag: 0 if it is there, else 1."""
+        """Write the flag object. Return 0 if it was written, else 1."""
         return self._status(self.side.flag)
 
     def handle_post_copy_action(self, files: Iterable[str]) -> int:
-        """Move, rename or delete the versions that were listed: 0 if all are done, else 1."""
+        """Move, rename or delete the listed versions of objects.
+
+        Return 0 if the action succeeded for all objects, else 1.
+        """
         return self._status(self.side.act, list(files))
 
     def init_logwatch(self) -> int:
-        """Begin a log watch on an object: 0 if it is there, else 1."""
+        """Start a log watch on an object. Return 0 if the object exists, else 1."""
         return self._status(self.side.begin_log_watch)
 
     def do_logwatch(self) -> int:
-        """Look at what was added to the log since the last look: 0 if a line matches, else 1."""
+        """Search the lines added since the last call. Return 0 if a line matches, else 1."""
         return self._status(self.side.watch_log)
 
     def pull_files(self, files: Iterable[str]) -> NoReturn:
-        """Refuse: no other system is told to fetch from S3.
+        """Raise an error, because S3 cannot fetch files from another system.
 
         Raises:
             NotImplementedError: always.
@@ -93,7 +116,7 @@ class S3Transfer(RemoteTransferHandler):
         raise NotImplementedError
 
     def move_files_to_final_location(self, files: Iterable[str]) -> NoReturn:
-        """Refuse: an object is where it belongs once it is written.
+        """Raise an error, because aiohaul writes each object to its final key at once.
 
         Raises:
             NotImplementedError: always.
@@ -101,24 +124,26 @@ class S3Transfer(RemoteTransferHandler):
         raise NotImplementedError
 
     def execute(self) -> bool:
-        """Write the empty object of an execution: True if it is there."""
-        return not self._status(steps.execute, self.spec, self.logger)
+        """Write the empty object of an execution. Return True if the object was written."""
+        return not self._status(otf_steps.execute, self.spec, self.logger)
 
     def kill(self) -> None:
-        """End what is under way, or the next step before it begins. May come from any thread."""
+        """Cancel the running step, or the next step if none runs. Any thread may call this."""
         self._calls.end()
 
     def tidy(self) -> None:
-        """Do nothing: connections belong to the process, not to the handler."""
+        """Do nothing, because the connections belong to the process, not to the handler."""
 
     def _status(self, step: Any, *arguments: Any) -> int:
-        """0 if a step did all of its work, 1 if not, or if it was killed."""
+        """Run a step of the transfer. Return 0 if it succeeded, 1 if it failed or was killed."""
         try:
-            return 0 if self._calls.call(step, *arguments) else 1
+            with warnings_to(self.logger.warning):
+                return 0 if self._calls.call(step, *arguments) else 1
         except CancelledError:
-            self.logger.error("Killed")  # the traceback says no more
+            # Not logger.exception: a traceback has no information after a kill.
+            self.logger.error("transfer of task %s was killed", self.spec["task_id"])
             return 1
 
 
 class S3Execution(AwsExecution):
-    """An empty object, written where the definition says."""
+    """Writes an empty object. AWS: PutObject."""

@@ -1,4 +1,4 @@
-"""Look up a parameter of SSM: ``{{ lookup('aws.ssm', name='/my/parameter') }}``."""
+"""OTF's lookup plugin for SSM parameters: ``{{ lookup('aws.ssm', name='/my/parameter') }}``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ plugin_name = "ssm"
 
 
 def run(**kwargs: Any) -> str | int:
-    """Read a parameter.
+    """Read an SSM parameter. AWS: GetParameter.
 
     Args:
-        kwargs: ``name``, and ``globals`` with keys and region if need be.
+        kwargs: ``name``, the name of the parameter. Optional is ``globals``, which contains
+            credentials and region.
 
     Returns:
-        Its value, escaped for JSON; ``LOOKUP_FAILED`` if it cannot be read.
+        The value, escaped for JSON; ``LOOKUP_FAILED`` if reading the parameter failed.
 
     Raises:
-        LookupPluginError: there is no name.
-        ClientError: it cannot be read, and OTF_AWS_SECRETS_LOOKUP_FAILED_IS_ERROR is 1.
+        LookupPluginError: ``name`` is missing.
+        ClientError: reading the parameter failed, and OTF_AWS_SECRETS_LOOKUP_FAILED_IS_ERROR is 1.
     """
     require(kwargs, ("name",), LookupPluginError, f"lookup plugin '{plugin_name}'")
     name = kwargs["name"]

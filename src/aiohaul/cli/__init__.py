@@ -1,0 +1,1 @@
+"""The command ``aiohaul``: arguments, displays, and the demo."""

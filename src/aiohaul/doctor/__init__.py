@@ -1,0 +1,1 @@
+"""The doctor: tries out what a bucket, its store and the credentials allow."""

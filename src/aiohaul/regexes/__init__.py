@@ -1,0 +1,1 @@
+"""Regexes: Python's meaning, in a bounded time for every name and line."""

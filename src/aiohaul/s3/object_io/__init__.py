@@ -1,0 +1,1 @@
+"""Reads, writes, lists and deletes objects for applications, by key."""

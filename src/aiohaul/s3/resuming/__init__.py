@@ -1,1 +1,0 @@
-"""The journal, and what an interrupted run left."""

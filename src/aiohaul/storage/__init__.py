@@ -1,0 +1,1 @@
+"""Local storage: SQLite databases and private files."""

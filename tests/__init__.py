@@ -1,0 +1,1 @@
+"""The tests, by what they are about; what they share is in ``tests.support``."""
