@@ -164,6 +164,23 @@ async def test_definition_does_the_same(s3: Store, at: Any, tmp_path: Path, move
     assert await s3.keys(two) == []
 
 
+async def test_definition_that_overwrites_nothing(s3: Store, at: Any, tmp_path: Path) -> None:
+    at(s3.url)
+    bucket, out = await s3.bucket(), await s3.bucket()
+    await s3.fill(bucket, {"in/a": b"new"})
+    await s3.fill(out, {"x/a": b"there"})
+    (tmp_path / "a").write_bytes(b"there")
+    ends = [f"s3://{out}/x", "--to", tmp_path]
+    printed = await aiohaul(
+        "copy", f"s3://{bucket}/in/", *ends, "--no-overwrite", "--as-definition"
+    )
+    file = tmp_path / "definition.json"
+    file.write_text(printed.out)
+    done = await aiohaul("run", file)
+    assert (done.code, done.err.count("exists already")) == (1, 2), done.err
+    assert (await s3.get(out, "x/a"), (tmp_path / "a").read_bytes()) == (b"there", b"there")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [

@@ -50,6 +50,7 @@ DEFINITIONS: tuple[dict[str, Any], ...] = (
                 "bucket": "out",
                 "directory": "dest",
                 "transferType": "proxy",
+                "overwrite": False,
                 "rename": {"pattern": "(a)", "sub": r"\1b"},
                 "flags": {"fullPath": "f"},
                 "storageClass": "GLACIER_IR",

@@ -295,8 +295,6 @@ async def _definition(args: argparse.Namespace, ends: Sequence[Place]) -> dict[s
         raise PlanError("a definition has one source. Use --as-definition with one SOURCE")
     if source.is_standard or ends[0].is_standard:
         raise PlanError("a definition has no standard input or output. Name a file or an object")
-    if args.no_overwrite:
-        raise PlanError("a definition has no --no-overwrite. Leave out one of the two options")
     async with Session() as session:
         one = await _single(session.s3(options=bucket_options(args)), source)
     payer = _bucket_json(args)
@@ -358,6 +356,8 @@ def _destination_json(
     side: dict[str, object] = {"directory": end.path}
     if end.bucket is None:
         side["createDirectoryIfNotExists"] = True
+    if args.no_overwrite:
+        side["overwrite"] = False
     if args.flag:
         prefix = directory_prefix(end.path) if end.bucket is not None else f"{end.path}/"
         side["flags"] = {"fullPath": f"{prefix}{args.flag}"}

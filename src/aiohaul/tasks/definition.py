@@ -358,6 +358,7 @@ def s3_destination(given: S3DestinationJson, path: schema.Path = ()) -> Destinat
         flag=flag.lstrip("/") if flag else None,
         transfer_type=given.get("transferType", "push"),
         options=write_options(given, protocol, path),
+        overwrite=given.get("overwrite", True),
         settings=Settings.from_protocol(protocol),
     )
 
@@ -371,6 +372,7 @@ def _local_destination(given: LocalDestinationJson, path: schema.Path) -> LocalD
         rename=_rename(given["rename"], (*path, "rename")) if "rename" in given else None,
         flag=Path(flag) if flag else None,
         mode=int(mode, base=8) if mode else None,
+        overwrite=given.get("overwrite", True),
     )
 
 

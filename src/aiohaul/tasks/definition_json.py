@@ -125,6 +125,7 @@ class DestinationJson(SideJson):
     """The keys that destinations in S3 and local destinations have in common."""
 
     rename: NotRequired[RenameJson]
+    overwrite: NotRequired[bool]
     flag: NotRequired[FlagJson]
     flags: NotRequired[FlagJson]
 

@@ -29,7 +29,9 @@ _CREDENTIAL_KEYS = frozenset(
     {"access_key_id", "secret_access_key", "session_token", "assume_role_external_id"}
 )
 #: Keys that do not change the copies. A user may add one after a run that failed without it.
-_ACCESS_KEYS = frozenset({"requestPayer", "expectedBucketOwner", "ignoreStorageClasses"})
+_ACCESS_KEYS = frozenset(
+    {"requestPayer", "expectedBucketOwner", "ignoreStorageClasses", "overwrite"}
+)
 
 
 def definition_identity(definition: Mapping[str, object]) -> str:
