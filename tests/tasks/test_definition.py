@@ -124,6 +124,9 @@ WRONG = [
     ("source/protocol/assume_role_external_id", "x", "source.protocol", "'assume_role_arn' is"),
     ("source/protocol/token_expiry_seconds", 900, "source.protocol", "'assume_role_arn' is"),
     ("source/protocol/endpoint_url", "localhost", "source.protocol.endpoint_url", "https://"),
+    ("source/protocol/endpoint_url", "http://::1]:9000/", "source.protocol", "endpoint_url is not"),
+    ("source/protocol/endpoint_url", "http://h:0", "source.protocol", "endpoint_url is not"),
+    ("destination/0/protocol/endpoint_url", "http://[", "destination[0].protocol", "endpoint_url"),
     ("destination/0/bucket", ABSENT, "destination[0]", "'bucket' is missing"),
     ("destination/0/directory", "/d", "destination[0].directory", "without leading"),
     ("destination/0/rename/sub", r"\2", "destination[0].rename.sub", "invalid group reference"),
@@ -216,6 +219,7 @@ def test_what_is_the_frameworks_own_is_said_to_be_so(
         ("protocol/name", "ssh", "protocol.name"),
         ("storageClass", "", "storageClass"),
         ("expectedBucketOwner", "me", "expectedBucketOwner"),
+        ("protocol/endpoint_url", "http://::1]", "protocol"),
     ],
 )
 def test_wrong_execution(path: str, value: Any, place: str) -> None:

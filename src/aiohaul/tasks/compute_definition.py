@@ -13,6 +13,7 @@ from aiohaul.errors import DefinitionError, FunctionNameError, PayloadError
 from aiohaul.sensitive import Sensitive
 from aiohaul.settings import Settings
 from aiohaul.tasks import schema
+from aiohaul.tasks.protocol import protocol_settings
 
 LAMBDA_EXECUTION = "opentaskpy.addons.aws.remotehandlers.lambda.LambdaExecution"
 FARGATE_EXECUTION = "opentaskpy.addons.aws.remotehandlers.ecsfargate.FargateTaskExecution"
@@ -113,7 +114,7 @@ def lambda_call(definition: Mapping[str, Any]) -> LambdaCall:
         timeout=definition.get("timeout"),
         read_timeout=protocol.get("botocoreReadTimeout"),
         retries=protocol.get("max_attempts", 0),  # botocore's "max_attempts" counts retries
-        settings=Settings.from_protocol(protocol),
+        settings=protocol_settings(protocol, ("protocol",)),
     )
 
 
@@ -139,7 +140,7 @@ def fargate_call(definition: Mapping[str, Any]) -> FargateCall:
         init_timeout=definition.get("initTimeout"),
         retry_start=definition.get("retryStart", False),
         run_task=run_task,
-        settings=Settings.from_protocol(definition["protocol"]),
+        settings=protocol_settings(definition["protocol"], ("protocol",)),
     )
 
 

@@ -38,6 +38,7 @@ from aiohaul.tasks.definition_json import (
     TransferJson,
     WriteJson,
 )
+from aiohaul.tasks.protocol import protocol_settings
 
 _HANDLERS = "opentaskpy.addons.aws.remotehandlers"
 S3_TRANSFER = f"{_HANDLERS}.s3.S3Transfer"
@@ -232,7 +233,7 @@ def _s3_source(source: S3SourceJson) -> TransferSource:
         conditions=_conditions(source),
         fail_if_empty=source.get("error", True),
         action=s3_action(source),
-        settings=Settings.from_protocol(protocol),
+        settings=protocol_settings(protocol, ("source", "protocol")),
         options=source_options(source),
         recursive=source.get("recursive", False),
     )
@@ -346,8 +347,8 @@ def s3_destination(given: S3DestinationJson, path: schema.Path = ()) -> Destinat
     """Parse an S3 destination that was checked against the schema.
 
     Raises:
-        DefinitionError: ``sub`` does not match the groups of ``pattern``, or the two ACL options
-            contradict each other.
+        DefinitionError: ``sub`` does not match the groups of ``pattern``, the two ACL options
+            contradict each other, or a value of the protocol cannot be used.
     """
     flag = given.get("flags", given.get("flag", {})).get("fullPath")
     protocol = given["protocol"]
@@ -359,7 +360,7 @@ def s3_destination(given: S3DestinationJson, path: schema.Path = ()) -> Destinat
         transfer_type=given.get("transferType", "push"),
         options=write_options(given, protocol, path),
         overwrite=given.get("overwrite", True),
-        settings=Settings.from_protocol(protocol),
+        settings=protocol_settings(protocol, (*path, "protocol")),
     )
 
 
@@ -457,5 +458,5 @@ def _touch(definition: Mapping[str, object]) -> Touch:
         bucket=given["bucket"],
         key=given["key"],
         options=write_options(given, given["protocol"], ()),
-        settings=Settings.from_protocol(given["protocol"]),
+        settings=protocol_settings(given["protocol"], ("protocol",)),
     )

@@ -21,7 +21,6 @@ from aiohaul.s3.local import list_files, stat_files
 from aiohaul.s3.objects import S3Object, uri
 from aiohaul.s3.watching.tail import Tail
 from aiohaul.session import Session
-from aiohaul.settings import Settings
 from aiohaul.tasks.definition import (
     Execution,
     Transfer,
@@ -32,6 +31,7 @@ from aiohaul.tasks.definition import (
 )
 from aiohaul.tasks.definition_json import S3DestinationJson, S3SourceJson
 from aiohaul.tasks.execution import output_of, report_of, run_execution
+from aiohaul.tasks.protocol import protocol_settings
 
 #: Keys that the framework adds to a definition.
 _ADDED_KEYS = frozenset({"task_id"})
@@ -207,7 +207,7 @@ class OtfS3Adapter:
 
     def _s3(self, session: Session) -> S3Handler:
         """Return the handler of this source. A destination has its own options instead."""
-        settings = Settings.from_protocol(self.spec["protocol"])
+        settings = protocol_settings(self.spec["protocol"], ("protocol",))
         return session.s3(settings, source_options(cast("S3SourceJson", self.spec)))
 
     def _destination(self) -> Destination:
