@@ -21,7 +21,7 @@ from aiohaul import Destination, LocalDestination, S3Object, Settings, Stream
 from aiohaul.s3.copying import plan
 from aiohaul.s3.handler import transfers_of
 from aiohaul.s3.local import stat_files
-from aiohaul.s3.streaming import checksums
+from aiohaul.s3.streaming import checksums, tee
 from aiohaul.s3.streaming.parts import LIMITS, PART_SIZE, Limits
 from tests.support.definitions import run, source, to, transfer
 from tests.support.fake_s3 import FakeS3, Written, content, fake_s3
@@ -827,6 +827,34 @@ async def test_what_is_no_stream_is_a_failure_of_that_source_alone(fakes: list[F
         await haul(sources, [first, out])
     assert [each.source for each in failed.value.report.failures] == ["stream b"]
     assert "/out/a" in out.objects
+
+
+async def test_small_files_are_copied_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's garbage collector goes through all that is under way, and holds the loop."""
+    under_way = most = 0
+    copy = tee.tee
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await copy(*arguments)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(tee, "tee", counted)
+    files = [tmp_path / f"{number}.csv" for number in range(500)]
+    for file in files:
+        file.touch()
+    async with aiohaul.Session() as session:
+        report = await session.s3().copy(
+            await stat_files(files), [LocalDestination(directory=tmp_path / "out", create=True)]
+        )
+    assert report.destinations[0].objects == 500
+    assert 0 < most <= 200
 
 
 async def test_file_that_is_replaced_while_it_moves_to_another_file_system_stays(

@@ -9,7 +9,7 @@ import anyio
 
 from aiohaul.aws.clients import Clients
 from aiohaul.aws.service import Service
-from aiohaul.concurrency import MemoryLimiter, Paced, run_limited, yield_if_busy
+from aiohaul.concurrency import FifoLimiter, MemoryLimiter, Paced, run_limited, yield_if_busy
 from aiohaul.errors import HaulError, JournalError, VerificationError
 from aiohaul.progress import Found, OnProgress
 from aiohaul.report import DestinationReport
@@ -41,7 +41,7 @@ from aiohaul.s3.streaming.stream import Stream
 from aiohaul.s3.streaming.verification import Written
 from aiohaul.settings import Settings
 from aiohaul.telemetry.runs import CopyTracer
-from aiohaul.threads import run_in_thread
+from aiohaul.threads import MAX_THREADS, run_in_thread
 
 #: The maximum number of attempts to copy one source to one destination, if attempts fail with
 #: transient errors. Each request of an attempt is retried in addition.
@@ -51,6 +51,10 @@ _PAUSE = 2.0
 
 #: If there are more jobs, their memory is divided in a thread. This many jobs take about 2 ms.
 _INLINE_JOBS = 2000
+
+#: The concurrent copies through this process for each request or thread that serves them. A slow
+#: destination may be that far behind the others.
+_PER_SLOT = 4
 
 _Copy = Callable[[], Awaitable[None]]
 
@@ -286,6 +290,7 @@ class TransferEngine:
         self, jobs: Iterable[TransferJob], small: bool, memory: MemoryLimiter
     ) -> None:
         """Start the small or the large copies through this process, each when memory is free."""
+        slots = FifoLimiter(self._tee_width)
         async with anyio.create_task_group() as tasks:
             async for job in Paced(jobs):
                 here = through_worker(job)
@@ -294,9 +299,32 @@ class TransferEngine:
                 source, states = here
                 await yield_if_busy()
                 read = self._tee_source(source)
+                await slots.acquire()
                 reserved = await memory.acquire(tee.initial_memory(read))
                 run = partial(self._tee_one, source, read, states, memory, reserved)
-                tasks.start_soon(self._copies.trace_read, source.uri, states, run)
+                tasks.start_soon(self._tee_in_slot, slots, source, states, run)
+
+    @property
+    def _tee_width(self) -> int:
+        """The number of concurrent copies through this process.
+
+        More than requests or threads can serve would only be more objects for Python's garbage
+        collector, which holds the event loop meanwhile.
+        """
+        remote = self._source_s3 is not None or any(each.s3 is not None for each in self._states)
+        return _PER_SLOT * (self._clients.max_requests if remote else MAX_THREADS)
+
+    async def _tee_in_slot(
+        self,
+        slots: FifoLimiter,
+        source: Source,
+        states: Sequence[DestinationState],
+        run: Callable[[], Awaitable[None]],
+    ) -> None:
+        try:
+            await self._copies.trace_read(source.uri, states, run)
+        finally:
+            slots.release()
 
     async def _copy_one(self, source: S3Object, state: DestinationState) -> None:
         """Copy one source to one destination on the server, or else through this process."""
