@@ -132,6 +132,16 @@ async def files(session: Any, _: str, scale: int, scratch: Path) -> Callable[[],
     return lambda: aiohaul.run(transfer, session=session)
 
 
+async def files_frozen(
+    session: Any, url: str, scale: int, scratch: Path
+) -> Callable[[], Awaitable[Any]]:
+    """The same in an application that has told Python's collector to skip what there is."""
+    work = await files(session, url, scale, scratch)
+    gc.collect()
+    gc.freeze()
+    return work
+
+
 async def first(_: Any, url: str, __: int, ___: Path) -> Callable[[], Awaitable[Any]]:
     """The first listing of a process that has imported aiohaul."""
     from aiohaul import Session  # noqa: PLC0415  # as above
@@ -150,6 +160,7 @@ CASES: dict[str, Case] = {
     "run() with 1,000 destinations": definition,
     "2,000 copies by S3": copies,
     "50,000 local files": files,
+    "50,000 local files, after gc.freeze()": files_frozen,
 }
 FIRST: dict[str, Case] = {"first use": first}
 
