@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,27 @@ async def test_run_task_sends_its_command_and_waits_for_its_end(ecs: FakeEcs) ->
     assert (done.code, done.err) == (0, "")
     assert json.loads(done.out)["ok"]
     assert ecs.overrides == [[{"name": "app", "command": ["python", "-v"]}]]
+
+
+@pytest.mark.parametrize(
+    ("what", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+async def test_task_that_is_interrupted_shows_its_last_lines(
+    ecs: FakeEcs, tmp_path: Path, what: signal.Signals, code: int
+) -> None:
+    ecs.containers, ecs.log = ("app",), ["reading", "writing row 7"]
+    report = tmp_path / "report.json"
+    options = ("--subnet", "subnet-1", "--log-group", ecs.log_group, "--report", report)
+    process = await start("run-task", "batch", "work", *options, env=_environment(ecs))
+    await ecs.until(lambda: ecs.calls["DescribeTasks"] > 1)
+    process.send_signal(what)
+    done = await ended(process)
+    assert done.code == code
+    assert "writing row 7" in done.err
+    assert ecs.stopped == list(ecs.tasks)
+    told = json.loads(report.read_text())
+    assert (told["ok"], told["error"]) == (False, "cancelled")
+    assert told["logs"] == ["reading", "writing row 7"]
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,7 @@ async def test_cancel_reaches_every_worker(proxied: tuple[Gateway, Store]) -> No
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
+        assert running.cancelling() == 1
         await way.idle()
         assert await store.uploads(target) == []
         assert not any("done.flg" in key for key in await store.keys(target))

@@ -77,7 +77,7 @@ def run_copy(args: argparse.Namespace) -> int:
             discard_output()
         return 0
     with run_scope():
-        return run_reported(args, lambda on_progress: _copy(args, ends, on_progress or ignore))
+        return run_reported(args, lambda on_progress, _: _copy(args, ends, on_progress or ignore))
 
 
 def _check(args: argparse.Namespace, ends: Sequence[Place]) -> None:

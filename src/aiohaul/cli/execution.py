@@ -84,7 +84,11 @@ def run_task(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, definition: Mapping[str, object]) -> int:
     with run_scope():
         return run_reported(
-            args, lambda on_progress: run(definition, on_progress=on_progress), show=_show
+            args,
+            lambda on_progress, on_cancelled: run(
+                definition, on_progress=on_progress, on_cancelled=on_cancelled
+            ),
+            show=_show,
         )
 
 

@@ -297,7 +297,12 @@ def _run(args: argparse.Namespace) -> int:
     with run_scope():
         return run_reported(
             args,
-            lambda on_progress: run(definition, on_progress=on_progress, journal=args.journal),
+            lambda on_progress, on_cancelled: run(
+                definition,
+                on_progress=on_progress,
+                journal=args.journal,
+                on_cancelled=on_cancelled,
+            ),
         )
 
 

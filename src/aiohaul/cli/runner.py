@@ -27,7 +27,7 @@ from aiohaul.progress import OnProgress
 from aiohaul.report import BatchReport, Report
 from aiohaul.resource_limits import os_error_reason
 from aiohaul.storage.private_files import write_private
-from aiohaul.tasks.execution import LAST_LINES, output_of, report_of
+from aiohaul.tasks.execution import LAST_LINES, OnCancelled, output_of, report_of
 from aiohaul.tasks.run import run
 
 T = TypeVar("T")
@@ -128,7 +128,7 @@ async def cancelled_by_signals(task: Coroutine[object, None, T]) -> T:
 
 def run_reported(
     args: argparse.Namespace,
-    work: Callable[[OnProgress | None], Coroutine[object, None, Report]],
+    work: Callable[[OnProgress | None, OnCancelled], Coroutine[object, None, Report]],
     show: Callable[[Report], None] | None = None,
 ) -> int:
     """Run one transfer or execution. Then show its result, and write the report.
@@ -136,7 +136,8 @@ def run_reported(
     Args:
         args: the parsed command line, with ``report``, ``quiet``, and ``json`` if the command has
             this option.
-        work: called with the callback for events, or None; returns the coroutine to run.
+        work: called with the callback for events, or None, and the callback for the report of an
+            execution that is cancelled; returns the coroutine to run.
         show: prints the result instead of a table, also with ``quiet``.
 
     Raises:
@@ -147,8 +148,9 @@ def run_reported(
     # Replace an old report, and fail before the run if the folder does not exist.
     write_report(args.report, {"ok": False, "error": "the run did not finish", "run_id": run_id})
     display: Display | None = None if args.quiet else best_display()
+    stopped: list[Report] = []
     try:
-        report = run_with_display(display, work(display))
+        report = run_with_display(display, work(display, stopped.append))
     except TransferError as error:
         failed = {**error.report.as_dict(), "error": str(error)}
         if as_json:
@@ -158,14 +160,11 @@ def run_reported(
         write_report(args.report, failed)
         raise
     except HaulError as error:
-        failure = {"ok": False, "error": str(error), "kind": type(error).__name__}
-        failure["run_id"] = run_id
-        done = report_of(error)
-        write_report(args.report, {**(done.as_dict() if done else {}), **failure})
-        write_output(done)
+        failure = {"error": str(error), "kind": type(error).__name__}
+        _write_failure(args, report_of(error), failure)
         raise
     except (KeyboardInterrupt, asyncio.CancelledError):
-        write_report(args.report, {"ok": False, "error": "cancelled", "run_id": run_id})
+        _write_failure(args, stopped[0] if stopped else None, {"error": "cancelled"})
         raise
     if as_json:
         _print_json(report.as_dict())
@@ -175,6 +174,15 @@ def run_reported(
         sys.stdout.write(f"{closing_table(report)}\n")
     write_report(args.report, report.as_dict())
     return 0
+
+
+def _write_failure(
+    args: argparse.Namespace, report: Report | None, failure: Mapping[str, object]
+) -> None:
+    """Write the report of what failed or was cancelled, and show its last lines."""
+    known: Mapping[str, object] = report.as_dict() if report is not None else {}
+    write_report(args.report, {**known, "ok": False, **failure, "run_id": current_run()})
+    write_output(report)
 
 
 def _print_json(report: Mapping[str, object]) -> None:

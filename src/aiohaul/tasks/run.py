@@ -19,6 +19,7 @@ from aiohaul.tasks.batch_definition import Batch, is_batch, parse_any
 from aiohaul.tasks.batch_state import STATE_AGE, BatchState
 from aiohaul.tasks.definition import Transfer, parse
 from aiohaul.tasks.definition_source import Tasks
+from aiohaul.tasks.execution import OnCancelled
 from aiohaul.tasks.limiter import DEFAULT_MAX_CONCURRENCY
 from aiohaul.tasks.resume import definition_identity
 from aiohaul.tasks.single import run_single
@@ -39,6 +40,7 @@ async def run(
     state_age: float = STATE_AGE,
     max_concurrency: int | None = None,
     run_id: str | None = None,
+    on_cancelled: OnCancelled | None = None,
 ) -> Report:
     """Run a task definition, which is a transfer, an execution or a batch.
 
@@ -67,6 +69,9 @@ async def run(
             of inner batches, that run concurrently; None for 256. The others are queued, and their
             timeouts do not run. A transfer does not count while it waits for files.
         run_id: the id of the run in log lines, spans and the report; None creates an id.
+        on_cancelled: called with the report of a Fargate task that was stopped because this call
+            was cancelled, with the last lines of its log. Of other executions nothing is known.
+            For a batch, ``on_progress`` gets the reports of all its tasks.
 
     Returns:
         The report of the transfer, execution or batch.
@@ -123,7 +128,9 @@ async def run(
                 state=batch_state,
                 max_concurrency=max_concurrency or DEFAULT_MAX_CONCURRENCY,
             )
-        return await run_single(task, definition, session, notify, journal=journal)
+        return await run_single(
+            task, definition, session, notify, journal=journal, on_cancelled=on_cancelled
+        )
 
 
 def validate(definition: Mapping[str, object], *, tasks: Tasks | None = None) -> None:
